@@ -1,0 +1,117 @@
+"""Every setting of Tandem, one frozen tree.
+
+Each is read from the environment: `TANDEM_` and the path to the field, levels joined by two underscores
+(`TANDEM_TORCH__ADDRESS=10.0.0.5:7070`). The supervisor reads the same tree, so that one variable moves both ends.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = int
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class HttpSettings(_Section):
+    host: str = "127.0.0.1"
+    """Address the gateway listens on. `0.0.0.0` opens it to other machines."""
+    port: Port = Field(8000, ge=0, le=65535)
+    """Port the gateway listens on."""
+    body_timeout_s: float = Field(30.0, gt=0)
+    """Longest time for a request's body to arrive, in seconds; then 408."""
+
+
+class LimitSettings(_Section):
+    max_upload_bytes: int = Field(20_000_000, gt=0)
+    """Largest request body, in bytes, all images together; then 413."""
+    max_pixels: int = Field(50_000_000, gt=0)
+    """Largest picture, width × height, checked before it is decoded; then 413."""
+    max_images: int = Field(16, gt=0)
+    """Most images in one request; then 422."""
+    timeout_ms: int = Field(10_000, gt=0)
+    """Deadline of a request that names none, in milliseconds."""
+    max_timeout_ms: int = Field(60_000, gt=0)
+    """Longest deadline a request may ask for, in milliseconds."""
+    decode_threads: int = Field(0, ge=0)
+    """Threads that decode and resize pictures, in each gateway process; 0: one for each CPU."""
+
+
+class RuntimeSettings(_Section):
+    max_inflight: int = Field(64, gt=0)
+    """Most requests at once to this runtime from all gateway processes together."""
+    max_queue: int = Field(256, ge=0)
+    """Most requests waiting for one of those places; then 429."""
+
+
+class TorchSettings(RuntimeSettings):
+    address: str = "127.0.0.1:7070"
+    """TorchServe's gRPC inference address, host:port."""
+    management_address: str = "127.0.0.1:7071"
+    """TorchServe's gRPC management address, host:port."""
+    http_port: Port = Field(8080, ge=1, le=65535)
+    """TorchServe's HTTP inference port (embedded stack)."""
+    http_management_port: Port = Field(8081, ge=1, le=65535)
+    """TorchServe's HTTP management port (embedded stack)."""
+    metrics_port: Port = Field(8082, ge=1, le=65535)
+    """TorchServe's HTTP metrics port (embedded stack)."""
+    workers: int = Field(0, ge=0)
+    """Python worker processes for each model (embedded stack); 0: one for each GPU, or one on a machine without."""
+
+
+class TfSettings(RuntimeSettings):
+    address: str = "127.0.0.1:8500"
+    """TensorFlow Serving's gRPC address, host:port."""
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is written."""
+    format: Literal["json", "console"] = "json"
+    """One JSON object a line, or coloured text for people."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="TANDEM_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
+
+    var: Path = Path("var")
+    """Folder of what a running stack keeps: store, serving view, logs, admin key. Relative to the working directory."""
+    default_runtime: Literal["torch", "tf"] = "torch"
+    """The runtime that answers `runtime=auto`."""
+    http: HttpSettings = HttpSettings()
+    limits: LimitSettings = LimitSettings()
+    torch: TorchSettings = TorchSettings()
+    tf: TfSettings = TfSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def store(self) -> Path:
+        """The model store: `<store>/<name>/<version>/model.yaml` and the artifacts."""
+        return self.var / "store"
+
+    @property
+    def serving(self) -> Path:
+        """The view the workers read, generated from the store: `torch/` and `tf/`."""
+        return self.var / "serving"
+
+    @property
+    def logs(self) -> Path:
+        """One log file for each process of the embedded stack."""
+        return self.var / "logs"
+
+    @property
+    def admin_key_file(self) -> Path:
+        """The admin key, made at the first start, readable by its owner only."""
+        return self.var / "admin.key"
