@@ -1,0 +1,4 @@
+"""The gateway: image uploads in over HTTP, tensors out over gRPC to either runtime.
+
+It imports neither torch nor tensorflow.
+"""

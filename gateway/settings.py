@@ -12,6 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from modelkit.spec import RuntimeName
+
 Port = int
 
 
@@ -88,13 +90,18 @@ class Settings(BaseSettings):
 
     var: Path = Path("var")
     """Folder of what a running stack keeps: store, serving view, logs, admin key. Relative to the working directory."""
-    default_runtime: Literal["torch", "tf"] = "torch"
+    default_runtime: RuntimeName = "torch"
     """The runtime that answers `runtime=auto`."""
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def runtimes(self) -> dict[RuntimeName, RuntimeSettings]:
+        """The settings of each runtime, by its name."""
+        return {"torch": self.torch, "tf": self.tf}
 
     @property
     def store(self) -> Path:

@@ -34,10 +34,10 @@ class InputSpec(_Part):
     """Columns of the input tensor."""
     fit: Literal["stretch"] = "stretch"
     """`stretch`: height and width scaled independently."""
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Resampling filter."""
-    antialias: bool = True
-    """Whether shrinking widens the filter (Pillow, torchvision) or samples points (OpenCV, `tf.image.resize`)."""
+    antialias: Literal[True] = True
+    """Shrinking widens the filter, as Pillow and torchvision do."""
 
 
 class OutputSpec(_Part):
@@ -61,6 +61,8 @@ class ParityRecord(_Part):
     """Different best classes over the pictures: few of them, and agreement proves little."""
     tolerance: float = Field(gt=0)
     """Greatest score difference that passes."""
+    correct: dict[RuntimeName, int] = {}
+    """Pictures that each runtime answered as they are labelled."""
 
     @property
     def passed(self) -> bool:
@@ -114,4 +116,6 @@ def read(package: Path) -> ModelSpec:
 
 def write(spec: ModelSpec, package: Path) -> None:
     """Write `spec` as `model.yaml` into the folder `package`."""
-    (package / "model.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    (package / "model.yaml").write_text(
+        yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )

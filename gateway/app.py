@@ -1,0 +1,66 @@
+"""The application: wiring only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from gateway.catalogue import Catalogue
+from gateway.health import Health
+from gateway.http import problems
+from gateway.http.context import RequestContextMiddleware
+from gateway.http.keys import load_or_create_admin_key
+from gateway.http.routes import Routes
+from gateway.metrics import Metrics
+from gateway.runtimes.base import Runtime
+from gateway.runtimes.tf import TfRuntime
+from gateway.runtimes.torch import TorchRuntime
+from gateway.service import Service
+from gateway.settings import Settings
+from modelkit.spec import RuntimeName
+
+
+def open_runtimes(settings: Settings) -> dict[RuntimeName, Runtime]:
+    """The one place that tells the runtimes apart. Call it where an event loop runs."""
+    return {"torch": TorchRuntime(settings.torch), "tf": TfRuntime(settings.tf)}
+
+
+def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None) -> FastAPI:
+    """The gateway as an ASGI application. `runtimes` takes the place of the real workers."""
+    metrics = Metrics(CollectorRegistry())
+    metrics.build_info.labels(version("tandem-serving")).set(1)
+    catalogue = Catalogue.read(settings.store)
+    admin_key = load_or_create_admin_key(settings.admin_key_file)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        workers = runtimes or open_runtimes(settings)
+        service = Service(settings, catalogue=catalogue, runtimes=workers, metrics=metrics)
+        health = Health(catalogue, workers)
+        routes = Routes(
+            settings, service=service, catalogue=catalogue, health=health, metrics=metrics, admin_key=admin_key
+        )
+        app.include_router(routes.router)
+        polling = asyncio.create_task(health.run())
+        yield
+        polling.cancel()
+        with suppress(asyncio.CancelledError):
+            await polling
+        service.close()
+        for worker in workers.values():
+            await worker.close()
+
+    app = FastAPI(
+        title="Tandem",
+        version=version("tandem-serving"),
+        description="One vision model on two runtimes, behind one endpoint.",
+        lifespan=lifespan,
+    )
+    problems.install(app, metrics)
+    app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error)
+    return app

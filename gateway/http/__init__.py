@@ -1,0 +1,1 @@
+"""HTTP: routes, bodies, and the one table from errors to statuses."""

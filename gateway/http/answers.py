@@ -1,0 +1,141 @@
+"""The JSON of successful answers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from gateway.http.problems import Problem, problem_of
+from gateway.runtimes.base import ModelStatus
+from gateway.service import Answer, Comparison
+from gateway.tasks.classify import Classification
+from modelkit.spec import ModelSpec, RuntimeName
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ImageSize(_Answer):
+    width: int
+    height: int
+
+
+class Result(_Answer):
+    """What was found in one picture."""
+
+    image: ImageSize
+    """Of the upright original, in pixels."""
+    predictions: list[Classification]
+
+
+class RuntimeAnswer(_Answer):
+    version: str
+    results: list[Result]
+    """In the order of the pictures."""
+    timing_ms: dict[str, float]
+    """Milliseconds of each stage, and their `total`."""
+
+
+class PredictAnswer(RuntimeAnswer):
+    request_id: str
+    model: str
+    runtime: RuntimeName
+
+
+class FailedRuntime(_Answer):
+    error: Problem
+
+
+class AgreementAnswer(_Answer):
+    agree: bool
+    """Whether both runtimes named the same best class for every picture."""
+    images: int
+    same_top1: int
+    max_score_difference: float
+
+
+class CompareAnswer(_Answer):
+    request_id: str
+    model: str
+    runtimes: dict[RuntimeName, RuntimeAnswer | FailedRuntime]
+    agreement: AgreementAnswer | None
+    """None where one runtime did not answer."""
+
+
+class VersionState(_Answer):
+    state: Literal["ready", "loading", "failed", "unavailable"]
+    reason: str | None
+    version: str
+
+
+class ModelAnswer(_Answer):
+    name: str
+    task: str
+    labels: list[str]
+    input: dict[str, int]
+    """Height and width of the model's input, in pixels."""
+    default_version: str
+    runtimes: dict[RuntimeName, list[VersionState]]
+    """Every version, oldest first."""
+
+
+class ModelsAnswer(_Answer):
+    models: list[ModelAnswer]
+
+
+class ReadyAnswer(_Answer):
+    ready: bool
+    models: dict[str, dict[RuntimeName, VersionState]]
+    """By model and runtime, the state of the model's default version."""
+
+
+class LiveAnswer(_Answer):
+    alive: Literal[True] = True
+
+
+def predict_answer(answer: Answer, request_id: str) -> PredictAnswer:
+    return PredictAnswer(
+        request_id=request_id,
+        model=answer.spec.name,
+        version=str(answer.spec.version),
+        runtime=answer.runtime,
+        results=_results(answer),
+        timing_ms=answer.clock.timing_ms(),
+    )
+
+
+def compare_answer(comparison: Comparison, request_id: str) -> CompareAnswer:
+    agreement = comparison.agreement
+    return CompareAnswer(
+        request_id=request_id,
+        model=comparison.spec.name,
+        runtimes={
+            name: RuntimeAnswer(
+                version=str(answer.spec.version), results=_results(answer), timing_ms=answer.clock.timing_ms()
+            )
+            if isinstance(answer, Answer)
+            else FailedRuntime(error=problem_of(answer, request_id))
+            for name, answer in comparison.answers.items()
+        },
+        agreement=None
+        if agreement is None
+        else AgreementAnswer(
+            agree=agreement.agree,
+            images=agreement.images,
+            same_top1=agreement.same_top1,
+            max_score_difference=agreement.max_score_difference,
+        ),
+    )
+
+
+def version_state(spec: ModelSpec, status: ModelStatus) -> VersionState:
+    return VersionState(state=status.state, reason=status.reason, version=str(spec.version))
+
+
+def _results(answer: Answer) -> list[Result]:
+    return [
+        Result(image=ImageSize(width=picture.width, height=picture.height), predictions=predictions)
+        for picture, predictions in zip(answer.pictures, answer.predictions, strict=True)
+    ]

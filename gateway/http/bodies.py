@@ -1,0 +1,146 @@
+"""The three forms of a body with pictures → their bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncGenerator
+from email.message import Message
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from gateway.deadline import Deadline
+from gateway.errors import BadRequest, ImageTooLarge, RequestTimeout, TooManyImages, UnsupportedImage
+from gateway.settings import Settings
+
+_PART = "image"
+
+
+class JsonImage(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    b64: str
+    """The bytes of one picture, base64 (RFC 4648)."""
+
+
+class JsonImages(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[JsonImage]
+
+
+# For the API's description: FastAPI cannot read it off a handler that takes the body in three forms.
+REQUEST_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": [_PART],
+                "properties": {_PART: {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        },
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {"schema": JsonImages.model_json_schema()},
+    },
+}
+
+
+async def read_images(request: Request, settings: Settings, deadline: Deadline) -> list[bytes]:
+    """The bytes of each picture, in order: at least one.
+
+    Raises BadRequest, UnsupportedImage, TooManyImages, ImageTooLarge, RequestTimeout, DeadlineExceeded.
+    """
+    content_type = Message()
+    content_type["content-type"] = request.headers.get("content-type", "")
+    kind = content_type.get_content_type() if content_type["content-type"] else ""
+    if kind not in ("multipart/form-data", "application/json") and not kind.startswith("image/"):
+        raise UnsupportedImage(
+            f"The body's Content-Type is {kind or 'missing'}. Send multipart/form-data with parts named '{_PART}' "
+            "(curl -F image=@picture.jpg), image/* with the picture's bytes, or JSON."
+        )
+    async with deadline.guard():
+        body = await _read_body(request, settings)
+    if not body:
+        raise BadRequest("The body is empty. Send a picture.")
+    if kind == "multipart/form-data":
+        images = await _from_multipart(request, body, settings)
+    elif kind == "application/json":
+        images = _from_json(body)
+    else:
+        images = [body]
+    if not all(images):
+        raise BadRequest("A picture has no bytes. Send the file's content.")
+    return images
+
+
+async def _read_body(request: Request, settings: Settings) -> bytes:
+    limit = settings.limits.max_upload_bytes
+    too_large = ImageTooLarge(f"The upload is over the limit of {limit:,} bytes. Send less, or a smaller picture.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(settings.http.body_timeout_s) as timer:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        raise RequestTimeout(
+            f"The body did not arrive within {settings.http.body_timeout_s:g} s. Send it faster, or less of it."
+        ) from None
+    return bytes(body)
+
+
+async def _from_multipart(request: Request, body: bytes, settings: Settings) -> list[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    limits = settings.limits
+    parser = MultiPartParser(
+        request.headers, chunks(), max_files=limits.max_images, max_part_size=limits.max_upload_bytes
+    )
+    parser.spool_max_size = limits.max_upload_bytes  # the body is in memory already: never write parts to disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if "Too many files" in error.message:
+            raise TooManyImages(
+                f"More than {limits.max_images} images in one request. Send several requests."
+            ) from None
+        raise BadRequest(f"The multipart body is malformed: {error.message}") from error
+    except (KeyError, UnicodeError, ValueError) as error:
+        raise BadRequest("The multipart body is malformed: its boundary or a part's headers cannot be read.") from error
+    try:
+        parts = form.getlist(_PART)
+        if not parts:
+            raise BadRequest(f"The form has no part named '{_PART}'. Send the picture as curl -F image=@picture.jpg.")
+        images = [await part.read() for part in parts if isinstance(part, UploadFile)]
+    finally:
+        await form.close()
+    if len(images) != len(parts):
+        raise BadRequest(f"A part named '{_PART}' is text, not a file. Send the picture as curl -F image=@picture.jpg.")
+    return images
+
+
+def _from_json(body: bytes) -> list[bytes]:
+    try:
+        images = JsonImages.model_validate_json(body).images
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        raise BadRequest(f'{where}: {first["msg"]}. Send {{"images": [{{"b64": "…"}}]}}.') from None
+    if not images:
+        raise BadRequest("The list of images is empty. Send a picture.")
+    try:
+        return [base64.b64decode(image.b64, validate=True) for image in images]
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest(f"A picture's b64 is not valid base64: {error}.") from None

@@ -1,0 +1,120 @@
+"""What is known of one HTTP request while it runs, and what every answer carries: ids, timing, one log line."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.stages import STAGES, StageClock
+
+_log = structlog.get_logger("gateway.request")
+
+# A client's own id is taken over when it cannot break a header, a log line or a database column.
+_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+@dataclass
+class RequestContext:
+    request_id: str
+    clock: StageClock = field(default_factory=StageClock)
+    code: str = "ok"
+    """How it ended: `ok`, `cancelled`, or the code of the error."""
+    detail: str | None = None
+    facts: MutableMapping[str, Any] = field(default_factory=dict)
+    """More for the log line: model, version, runtime."""
+
+    def server_timing(self) -> str:
+        """The `Server-Timing` header (W3C Server Timing): milliseconds of each stage, and of all until now."""
+        stages = [
+            f"{stage};dur={self.clock.seconds[stage] * 1000:.3f}" for stage in STAGES if stage in self.clock.seconds
+        ]
+        return ", ".join([*stages, f"total;dur={self.clock.elapsed_s() * 1000:.3f}"])
+
+
+def context_of(request: Request) -> RequestContext:
+    context: RequestContext = request.state.context
+    return context
+
+
+class RequestContextMiddleware:
+    """Gives each request an id and a clock, adds both to the answer, and writes one line to the log at its end.
+
+    It stands outside everything else, so that no answer lacks its headers and no fault goes unlogged.
+    """
+
+    def __init__(self, app: ASGIApp, internal_error: Callable[[RequestContext], Response]) -> None:
+        self._app = app
+        self._internal_error = internal_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        context = RequestContext(_request_id(scope))
+        scope.setdefault("state", {})["context"] = context
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", context.request_id.encode()),
+                    (b"server-timing", context.server_timing().encode()),
+                ]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=context.request_id):
+            try:
+                await self._app(scope, receive, send_with_headers)
+            except ClientDisconnect:
+                context.code = "cancelled"
+            except Exception:
+                _log.exception("internal_error", path=scope["path"])
+                if status:  # half an answer is out: only closing the connection is left to say that it is broken
+                    raise
+                await self._answer_internal_error(context, scope, receive, send_with_headers)
+            finally:
+                _write_line(context, scope, status)
+
+    async def _answer_internal_error(
+        self, context: RequestContext, scope: Scope, receive: Receive, send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        await self._internal_error(context)(scope, receive, send)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given: str = value.decode("latin-1")
+            if _VALID_REQUEST_ID.fullmatch(given):
+                return given
+    return uuid.uuid4().hex
+
+
+_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+def _write_line(context: RequestContext, scope: Scope, status: int) -> None:
+    level = "debug" if scope["path"] in _QUIET_PATHS else "error" if status >= 500 else "info"
+    getattr(_log, level)(
+        "request",
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        outcome=context.code,
+        detail=context.detail,
+        duration_ms=round((time.perf_counter() - context.clock.start_s) * 1000, 3),
+        stages_ms={stage: round(seconds * 1000, 3) for stage, seconds in context.clock.seconds.items()},
+        **context.facts,
+    )

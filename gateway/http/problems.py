@@ -1,0 +1,121 @@
+"""The one table from errors to HTTP, and the answers made from it: `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from gateway import errors
+from gateway.errors import TandemError
+from gateway.http.context import RequestContext
+from gateway.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Kind:
+    status: int
+    title: str
+
+
+KINDS: dict[type[TandemError], Kind] = {
+    errors.BadRequest: Kind(400, "The request's body cannot be read"),
+    errors.InvalidParameter: Kind(422, "A parameter is not valid"),
+    errors.TooManyImages: Kind(422, "Too many images"),
+    errors.RequestTimeout: Kind(408, "The body did not arrive in time"),
+    errors.NotAcceptable: Kind(406, "Cannot make what Accept asks for"),
+    errors.UnsupportedImage: Kind(415, "Not an image type we read"),
+    errors.InvalidImage: Kind(422, "The image cannot be decoded"),
+    errors.ImageTooLarge: Kind(413, "Image too large"),
+    errors.ModelNotFound: Kind(404, "No such model"),
+    errors.Conflict: Kind(409, "Conflicts with the present state"),
+    errors.Unauthenticated: Kind(401, "A key is needed"),
+    errors.Forbidden: Kind(403, "This key may not do that"),
+    errors.Overloaded: Kind(429, "Too many requests at once"),
+    errors.RateLimited: Kind(429, "Too many requests with this key"),
+    errors.RuntimeUnavailable: Kind(503, "The runtime is not available"),
+    errors.DeadlineExceeded: Kind(504, "The deadline passed"),
+    errors.RuntimeFailed: Kind(502, "The runtime failed"),
+}
+
+
+class Problem(BaseModel):
+    """The body of every answer that is not a success."""
+
+    type: str
+    """An address that names the kind of problem."""
+    title: str
+    status: int
+    detail: str
+    """What happened, and what to do next."""
+    code: str
+    request_id: str
+
+
+def problem_of(error: TandemError, request_id: str) -> Problem:
+    kind = KINDS[type(error)]
+    return _problem(kind.status, error.code, kind.title, str(error), request_id)
+
+
+def _problem(status: int, code: str, title: str, detail: str, request_id: str) -> Problem:
+    return Problem(
+        type=f"urn:tandem:problem:{code}", title=title, status=status, detail=detail, code=code, request_id=request_id
+    )
+
+
+def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    return Response(problem.model_dump_json(), problem.status, headers=headers, media_type="application/problem+json")
+
+
+def internal_error(context: RequestContext) -> Response:
+    """The answer to a fault of ours. It says nothing of the fault: that is in the log, under the request's id."""
+    context.code = "internal_error"
+    detail = "A fault of the gateway's. Its log has the cause under this request_id."
+    return _response(_problem(500, "internal_error", "Internal error", detail, context.request_id))
+
+
+def install(app: FastAPI, metrics: Metrics) -> None:
+    """Answer every error of `app` with a problem."""
+
+    async def on_tandem_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, TandemError)  # noqa: S101  Starlette's signature is wider than the registration
+        context: RequestContext = request.state.context
+        context.code, context.detail = error.code, str(error)
+        if isinstance(error, errors.RequestError | errors.Overload):
+            metrics.rejected.labels(error.code).inc()
+        headers = {}
+        if isinstance(error, errors.Overload | errors.RuntimeUnavailable):
+            headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+        if isinstance(error, errors.Unauthenticated):
+            headers["WWW-Authenticate"] = "Bearer"
+        return _response(problem_of(error, context.request_id), headers)
+
+    async def on_invalid_parameter(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        detail = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+        return await on_tandem_error(request, errors.InvalidParameter(f"{detail}."))
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        context: RequestContext = request.state.context
+        code, title = {
+            404: ("not_found", "No such route"),
+            405: ("method_not_allowed", "Method not allowed here"),
+        }.get(error.status_code, ("bad_request", str(error.detail)))
+        context.code, context.detail = code, title
+        detail = f"{request.method} {request.url.path} is not part of this API. See /docs."
+        return _response(
+            _problem(error.status_code, code, title, detail, context.request_id), dict(error.headers or {})
+        )
+
+    app.add_exception_handler(TandemError, on_tandem_error)
+    app.add_exception_handler(RequestValidationError, on_invalid_parameter)
+    app.add_exception_handler(HTTPException, on_http_exception)

@@ -1,0 +1,216 @@
+"""The routes of the API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from gateway.catalogue import Catalogue
+from gateway.deadline import Deadline
+from gateway.errors import NotAcceptable
+from gateway.health import Health
+from gateway.http import answers
+from gateway.http.bodies import REQUEST_BODY, read_images
+from gateway.http.context import context_of
+from gateway.http.keys import require_admin
+from gateway.http.problems import Problem
+from gateway.metrics import Metrics
+from gateway.runtimes.base import ModelRef
+from gateway.service import Question, Service
+from gateway.settings import Settings
+from modelkit.spec import RUNTIME_NAMES, RuntimeName
+
+ModelParam = Annotated[str, Path(description="The model's name.", examples=["digits"])]
+RuntimeParam = Annotated[
+    Literal["auto", "torch", "tf"], Query(description="The runtime that answers; `auto`: as the model's policy says.")
+]
+VersionParam = Annotated[int | None, Query(ge=1, description="The model's version; by default its default version.")]
+TopKParam = Annotated[int, Query(ge=1, le=1000, description="Most classes for each picture.")]
+MinScoreParam = Annotated[float, Query(ge=0, le=1, description="Least score of a prediction.")]
+TimeoutParam = Annotated[
+    int | None, Query(ge=1, description="Deadline in milliseconds, from the first byte of the request; capped.")
+]
+
+_PROBLEM: dict[int | str, dict[str, Any]] = {
+    "default": {"model": Problem, "description": "A problem, as application/problem+json (RFC 9457)."}
+}
+
+
+class Routes:
+    """The API over one service."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        service: Service,
+        catalogue: Catalogue,
+        health: Health,
+        metrics: Metrics,
+        admin_key: str,
+    ) -> None:
+        self._settings = settings
+        self._service = service
+        self._catalogue = catalogue
+        self._health = health
+        self._metrics = metrics
+
+        self.router = router = APIRouter(responses=_PROBLEM)
+        with_body = {"requestBody": REQUEST_BODY}
+        router.add_api_route(
+            "/v1/models/{model}/predict",
+            self.predict,
+            methods=["POST"],
+            responses={200: {"model": answers.PredictAnswer}},
+            openapi_extra=with_body,
+        )
+        router.add_api_route(
+            "/v1/models/{model}/compare",
+            self.compare,
+            methods=["POST"],
+            responses={200: {"model": answers.CompareAnswer}},
+            openapi_extra=with_body,
+        )
+        router.add_api_route("/v1/models", self.models, response_model=answers.ModelsAnswer)
+        router.add_api_route("/v1/models/{model}", self.model, response_model=answers.ModelAnswer)
+        router.add_api_route("/v1/settings", self.effective_settings, dependencies=[Depends(require_admin(admin_key))])
+        router.add_api_route("/livez", self.live, response_model=answers.LiveAnswer)
+        router.add_api_route("/readyz", self.ready, responses={200: {"model": answers.ReadyAnswer}})
+        router.add_api_route("/metrics", self.prometheus)
+
+    async def predict(
+        self,
+        request: Request,
+        model: ModelParam,
+        runtime: RuntimeParam = "auto",
+        version: VersionParam = None,
+        top_k: TopKParam = 5,
+        min_score: MinScoreParam = 0.0,
+        timeout_ms: TimeoutParam = None,
+    ) -> Response:
+        """Run the model on one or more pictures."""
+        question = self._question(request, model, version, top_k, min_score, timeout_ms)
+        images = await self._receive(request, question)
+        context = context_of(request)
+        name: RuntimeName | None = None if runtime == "auto" else runtime
+        answer = await self._service.predict(question, images, name, context.clock)
+        context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
+        return self._serialize(request, answers.predict_answer(answer, context.request_id))
+
+    async def compare(
+        self,
+        request: Request,
+        model: ModelParam,
+        version: VersionParam = None,
+        top_k: TopKParam = 5,
+        min_score: MinScoreParam = 0.0,
+        timeout_ms: TimeoutParam = None,
+    ) -> Response:
+        """Run the model on both runtimes, on the same tensors, and say whether they agree."""
+        question = self._question(request, model, version, top_k, min_score, timeout_ms)
+        images = await self._receive(request, question)
+        context = context_of(request)
+        comparison = await self._service.compare(question, images, context.clock)
+        context.facts.update(version=comparison.spec.version, runtime="both", images=len(images))
+        context.clock.lap("rpc")
+        return self._serialize(request, answers.compare_answer(comparison, context.request_id))
+
+    async def models(self) -> answers.ModelsAnswer:
+        """Every model, with the state of each version on each runtime."""
+        return answers.ModelsAnswer(models=[self._model(name) for name in self._catalogue])
+
+    async def model(self, model: ModelParam) -> answers.ModelAnswer:
+        """One model."""
+        return self._model(model)
+
+    async def effective_settings(self) -> dict[str, Any]:
+        """The settings this gateway runs with. Needs the admin key."""
+        return self._settings.model_dump(mode="json")
+
+    async def live(self) -> answers.LiveAnswer:
+        """The process answers."""
+        return answers.LiveAnswer()
+
+    async def ready(self) -> Response:
+        """200 while at least one runtime can answer, else 503; the body says what each model is waiting for."""
+        answer = answers.ReadyAnswer(
+            ready=self._health.ready,
+            models={
+                name: {
+                    runtime: answers.version_state(spec, self._health.status(runtime, ModelRef(name, spec.version)))
+                    for runtime in RUNTIME_NAMES
+                }
+                for name in self._catalogue
+                for spec in (self._catalogue.find(name),)
+            },
+        )
+        return _json(answer, status=200 if answer.ready else 503)
+
+    async def prometheus(self) -> Response:
+        """The gateway's metrics, for Prometheus."""
+        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    def _question(
+        self,
+        request: Request,
+        model: str,
+        version: int | None,
+        top_k: int,
+        min_score: float,
+        timeout_ms: int | None,
+    ) -> Question:
+        context = context_of(request)
+        context.facts["model"] = model
+        _check_accept(request)
+        self._catalogue.find(model, version)  # before the body: an unknown model needs no upload
+        limits = self._settings.limits
+        timeout_ms = min(timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
+        return Question(model, version, top_k, min_score, Deadline.after_ms(timeout_ms))
+
+    async def _receive(self, request: Request, question: Question) -> list[bytes]:
+        images = await read_images(request, self._settings, question.deadline)
+        context_of(request).clock.lap("receive")
+        return images
+
+    def _serialize(self, request: Request, answer: answers.PredictAnswer | answers.CompareAnswer) -> Response:
+        response = _json(answer)
+        clock = context_of(request).clock
+        clock.lap("serialize")
+        if isinstance(answer, answers.PredictAnswer):
+            self._metrics.stage_seconds.labels(
+                answer.model, answer.version, answer.runtime, "primary", "serialize"
+            ).observe(clock.seconds["serialize"])
+        return response
+
+    def _model(self, name: str) -> answers.ModelAnswer:
+        default = self._catalogue.find(name)
+        return answers.ModelAnswer(
+            name=name,
+            task=default.task,
+            labels=list(default.labels),
+            input={"height": default.input.height, "width": default.input.width},
+            default_version=str(default.version),
+            runtimes={
+                runtime: [
+                    answers.version_state(spec, self._health.status(runtime, ModelRef(name, spec.version)))
+                    for spec in self._catalogue.versions(name)
+                ]
+                for runtime in RUNTIME_NAMES
+            },
+        )
+
+
+def _json(answer: BaseModel, *, status: int = 200) -> Response:
+    return Response(answer.model_dump_json(), status, media_type="application/json")
+
+
+def _check_accept(request: Request) -> None:
+    ranges = [each.partition(";")[0].strip().lower() for each in request.headers.get("accept", "").split(",")]
+    if not any(each in ("", "*/*", "application/*", "application/json") for each in ranges):
+        raise NotAcceptable(
+            f"This answer comes as application/json, not as {', '.join(ranges)}. Send Accept: application/json."
+        )

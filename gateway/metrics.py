@@ -1,0 +1,94 @@
+"""Every metric of the gateway, one class. `docs/metrics.md` describes them; a test holds the two equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.stages import Stage
+
+# From 0.5 ms, what a small model takes, to 30 s, what only a deadline ends.
+_LATENCY_BUCKETS_S = (
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075,
+    0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0,
+)  # fmt: skip
+_SCORE_BUCKETS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
+
+# Stages before a runtime is chosen belong to none.
+NO_RUNTIME = "none"
+_BEFORE_ROUTING: frozenset[Stage] = frozenset({"receive", "decode", "preprocess"})
+
+
+class Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "tandem_requests",
+            "Inference requests, by how they ended: ok, cancelled, or the code of the error.",
+            ("model", "version", "runtime", "role", "outcome"),
+            registry=registry,
+        )
+        self.images = Counter("tandem_images", "Pictures answered.", ("model", "version", "runtime"), registry=registry)
+        self.stage_seconds = Histogram(
+            "tandem_stage_seconds",
+            "Time a request spent in each stage.",
+            ("model", "version", "runtime", "role", "stage"),
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "tandem_request_seconds",
+            "Time of an answered request, from its first byte to the answer's last stage.",
+            ("model", "version", "runtime", "role"),
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.inflight = Gauge(
+            "tandem_inflight",
+            "Requests at the runtime now.",
+            ("runtime",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.queue_depth = Gauge(
+            "tandem_queue_depth",
+            "Requests waiting for a place at the runtime now.",
+            ("runtime",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.rejected = Counter(
+            "tandem_rejected",
+            "Requests refused before they reached a runtime, by the code of the error.",
+            ("reason",),
+            registry=registry,
+        )
+        self.agreement = Counter(
+            "tandem_agreement",
+            "Pictures answered by both runtimes, by whether they said the same: agree, disagree.",
+            ("model", "outcome"),
+            registry=registry,
+        )
+        self.score_difference = Histogram(
+            "tandem_score_difference",
+            "Greatest difference of any class score between the runtimes, for one picture.",
+            ("model",),
+            buckets=_SCORE_BUCKETS,
+            registry=registry,
+        )
+        self.build_info = Gauge(
+            "tandem_build_info",
+            "Always 1; the version is a label.",
+            ("version",),
+            multiprocess_mode="max",
+            registry=registry,
+        )
+
+    def observe_stages(
+        self, seconds: Mapping[Stage, float], *, model: str, version: str, runtime: str, role: str
+    ) -> None:
+        """Record the stages of one request."""
+        for stage, value in seconds.items():
+            where = NO_RUNTIME if stage in _BEFORE_ROUTING else runtime
+            self.stage_seconds.labels(model, version, where, role, stage).observe(value)

@@ -1,0 +1,1 @@
+"""The two runtimes, one shape. Protobuf and gRPC stay in this folder."""

@@ -1,0 +1,53 @@
+"""What both runtimes are to the rest of the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.deadline import Deadline
+from gateway.images.preprocess import ImageTensor
+from modelkit.spec import RuntimeName
+
+Tensors = Mapping[str, NDArray[np.float32]]
+"""Named output tensors of one picture, with a batch dimension of 1."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """One version of one model. The gateway always names the version: workers never choose it."""
+
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    state: Literal["ready", "loading", "failed", "unavailable"]
+    """`failed`: the worker runs, the model cannot be loaded. `unavailable`: the worker cannot be reached."""
+    reason: str | None = None
+    """Why it is not ready, in a sentence."""
+
+
+class Runtime(Protocol):
+    """A pool of workers of one framework that turns an image tensor into named output tensors."""
+
+    @property
+    def name(self) -> RuntimeName: ...
+
+    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
+        """Raises RuntimeUnavailable, RuntimeFailed, DeadlineExceeded."""
+        ...
+
+    async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
+        """Never raises for a worker's fault: that is a status."""
+        ...
+
+    async def close(self) -> None: ...

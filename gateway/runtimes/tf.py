@@ -1,0 +1,118 @@
+"""TensorFlow Serving over gRPC."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.deadline import Deadline
+from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
+from gateway.images.preprocess import ImageTensor
+from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
+from gateway.runtimes.channel import open_channel
+from gateway.settings import TfSettings
+from modelkit.spec import RuntimeName
+from proto import methods
+from proto import tensorflow_pb2 as tf
+from proto import tensorflow_serving_pb2 as tfs
+
+_State = tfs.ModelVersionStatus.State
+
+
+class TfRuntime:
+    name: RuntimeName = "tf"
+
+    def __init__(self, settings: TfSettings) -> None:
+        self._channel = open_channel(settings.address)
+        self._predict = methods.PREDICT.on(self._channel)
+        self._get_status = methods.GET_MODEL_STATUS.on(self._channel)
+
+    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
+        request = to_request(model, image)
+        try:
+            response = await self._predict(request, timeout=deadline.remaining_s())
+        except grpc.aio.AioRpcError as error:
+            raise translate(model, error) from error
+        return from_response(response)
+
+    async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
+        request = tfs.GetModelStatusRequest(model_spec=_model_spec(model))
+        try:
+            response = await self._get_status(request, timeout=deadline.remaining_s())
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                return ModelStatus("failed", f"TensorFlow Serving does not know {model}.")
+            return ModelStatus("unavailable", f"TensorFlow Serving cannot be reached: {error.details()}")
+        return from_status(model, response)
+
+    async def close(self) -> None:
+        await self._channel.close(grace=None)
+
+
+def to_request(model: ModelRef, image: ImageTensor) -> tfs.PredictRequest:
+    tensor = tf.TensorProto(
+        dtype=tf.DT_UINT8,
+        tensor_shape=tf.TensorShapeProto(dim=[tf.TensorShapeProto.Dim(size=size) for size in image.shape]),
+        tensor_content=image.tobytes(),
+    )
+    return tfs.PredictRequest(model_spec=_model_spec(model), inputs={"image": tensor})
+
+
+def from_response(response: tfs.PredictResponse) -> Tensors:
+    """Raises RuntimeFailed for a tensor that is not float32, or whose values do not fill its shape."""
+    return {name: _to_array(name, tensor) for name, tensor in response.outputs.items()}
+
+
+def from_status(model: ModelRef, response: tfs.GetModelStatusResponse) -> ModelStatus:
+    for version in response.model_version_status:
+        if version.version != model.version:
+            continue
+        if version.state == _State.AVAILABLE:
+            return ModelStatus("ready")
+        if version.state in (_State.START, _State.LOADING):
+            return ModelStatus("loading", f"TensorFlow Serving is loading {model}.")
+        why = version.status.error_message or _State.Name(version.state)
+        return ModelStatus("failed", f"TensorFlow Serving could not load {model}: {why}")
+    return ModelStatus("failed", f"TensorFlow Serving does not know {model}.")
+
+
+def translate(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:
+    """What TensorFlow Serving, or the way to it, means by a status code."""
+    code, details = error.code(), error.details() or ""
+    match code:
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded("TensorFlow Serving did not answer before the deadline.")
+        case grpc.StatusCode.UNAVAILABLE:  # not reachable, or its batching queue is full
+            return RuntimeUnavailable(f"TensorFlow Serving is unavailable: {details}")
+        case grpc.StatusCode.NOT_FOUND:  # the gateway knows this version: the server does not have it loaded
+            return RuntimeUnavailable(f"TensorFlow Serving does not have {model} loaded.")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:  # the batch expired in its queue
+            return RuntimeUnavailable(f"TensorFlow Serving is overloaded: {details}")
+        case _:
+            return RuntimeFailed(f"TensorFlow Serving failed ({code.name}): {details}")
+
+
+def _model_spec(model: ModelRef) -> tfs.ModelSpec:
+    spec = tfs.ModelSpec(name=model.name)
+    spec.version.value = model.version
+    return spec
+
+
+def _to_array(name: str, tensor: tf.TensorProto) -> NDArray[np.float32]:
+    if tensor.dtype != tf.DT_FLOAT:
+        raise RuntimeFailed(f"TensorFlow Serving's output {name!r} is {tf.DataType.Name(tensor.dtype)}, not DT_FLOAT.")
+    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    # The real server fills float_val; tensor_content is as valid and what others send.
+    values = (
+        np.frombuffer(tensor.tensor_content, dtype="<f4")
+        if tensor.tensor_content
+        else np.array(tensor.float_val, dtype=np.float32)
+    )
+    size = int(np.prod(shape))
+    if values.size == 1 and size > 1:
+        return np.full(shape, values[0], dtype=np.float32)  # a constant tensor is sent as its one value
+    if values.size != size:
+        raise RuntimeFailed(f"TensorFlow Serving's output {name!r} has {values.size} values for the shape {shape}.")
+    return values.reshape(shape)

@@ -1,0 +1,135 @@
+"""TorchServe over gRPC.
+
+TorchServe carries bare bytes: the request is the tensor's bytes, the answer a safetensors buffer of named tensors.
+An item's own error travels in that buffer's metadata, because an exception in the handler would fail its whole batch.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import grpc
+import grpc.aio
+import safetensors
+import safetensors.numpy
+
+from gateway.deadline import Deadline
+from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
+from gateway.images.preprocess import ImageTensor
+from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
+from gateway.runtimes.channel import open_channel
+from gateway.settings import TorchSettings
+from modelkit.spec import RuntimeName
+from proto import methods
+from proto import torchserve_inference_pb2 as inference
+from proto import torchserve_management_pb2 as management
+
+
+class TorchRuntime:
+    name: RuntimeName = "torch"
+
+    def __init__(self, settings: TorchSettings) -> None:
+        self._channel = open_channel(settings.address)
+        self._management_channel = open_channel(settings.management_address)
+        self._predictions = methods.PREDICTIONS.on(self._channel)
+        self._describe = methods.DESCRIBE_MODEL.on(self._management_channel)
+        self._loaded: dict[ModelRef, frozenset[int]] = {}
+
+    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
+        request = to_request(model, image)
+        try:
+            response = await self._predictions(request, timeout=deadline.remaining_s())
+        except grpc.aio.AioRpcError as error:
+            raise translate(model, error) from error
+        return from_response(model, response)
+
+    async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
+        try:
+            description = await self._description(model, customized=False, deadline=deadline)
+            workers = ready_workers(description)
+            if not workers:
+                return ModelStatus("loading", f"TorchServe is starting the workers of {model}.")
+            if self._loaded.get(model) != workers:
+                # Only the handler knows whether the model loaded. Asking it takes a place in its queue, so it is asked
+                # once for each set of worker processes.
+                description = await self._description(model, customized=True, deadline=deadline)
+                if (status := handler_status(model, description)).state != "ready":
+                    return status
+                self._loaded[model] = workers
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                return ModelStatus("failed", f"TorchServe does not know {model}.")
+            return ModelStatus("unavailable", f"TorchServe cannot be reached: {error.details()}")
+        return ModelStatus("ready")
+
+    async def _description(self, model: ModelRef, *, customized: bool, deadline: Deadline) -> dict[str, Any]:
+        request = management.DescribeModelRequest(
+            model_name=model.name, model_version=str(model.version), customized=customized
+        )
+        response = await self._describe(request, timeout=deadline.remaining_s())
+        description: dict[str, Any] = json.loads(response.msg)[0]
+        return description
+
+    async def close(self) -> None:
+        await self._channel.close(grace=None)
+        await self._management_channel.close(grace=None)
+
+
+def to_request(model: ModelRef, image: ImageTensor) -> inference.PredictionsRequest:
+    return inference.PredictionsRequest(
+        model_name=model.name, model_version=str(model.version), input={"image": image.tobytes()}
+    )
+
+
+def from_response(model: ModelRef, response: inference.PredictionResponse) -> Tensors:
+    """Raises RuntimeUnavailable or RuntimeFailed for an item's own error, and RuntimeFailed for a broken buffer."""
+    buffer = response.prediction
+    try:
+        metadata = _metadata(buffer)
+        tensors = safetensors.numpy.load(buffer)
+    except (ValueError, KeyError, struct.error, safetensors.SafetensorError) as error:
+        raise RuntimeFailed(f"TorchServe's answer is not a safetensors buffer: {error}") from error
+    if (message := metadata.get("error")) is None:
+        return tensors
+    if metadata.get("code") == "model_not_loaded":
+        raise RuntimeUnavailable(f"TorchServe could not load {model}: {message}")
+    raise RuntimeFailed(f"TorchServe failed: {message}")
+
+
+def _metadata(buffer: bytes) -> dict[str, str]:
+    # Format: 8 bytes, little endian, the length of a JSON header; the header; the tensors. The library's reader of
+    # buffers drops the header's __metadata__. https://huggingface.co/docs/safetensors/index#format
+    (length,) = struct.unpack_from("<Q", buffer)
+    metadata: dict[str, str] = json.loads(buffer[8 : 8 + length]).get("__metadata__", {})
+    return metadata
+
+
+def ready_workers(description: dict[str, Any]) -> frozenset[int]:
+    """Process ids of the workers that TorchServe's DescribeModel calls ready."""
+    return frozenset(worker["pid"] for worker in description["workers"] if worker["status"] == "READY")
+
+
+def handler_status(model: ModelRef, description: dict[str, Any]) -> ModelStatus:
+    """What the handler itself says, in DescribeModel's `customizedMetadata`."""
+    said = description.get("customizedMetadata") or {}
+    if said.get("state") == "ready":
+        return ModelStatus("ready")
+    return ModelStatus(
+        "failed", f"TorchServe could not load {model}: {said.get('reason', 'the handler does not say why')}"
+    )
+
+
+def translate(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:
+    """What TorchServe, or the way to it, means by a status code."""
+    code, details = error.code(), error.details() or ""
+    match code:
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded("TorchServe did not answer before the deadline.")
+        case grpc.StatusCode.UNAVAILABLE:  # not reachable, no worker for the model, queue full, or its process died
+            return RuntimeUnavailable(f"TorchServe is unavailable: {details}")
+        case grpc.StatusCode.INTERNAL if "not found" in details:  # "Model not found: x", "Model version: 7 does not …"
+            return RuntimeUnavailable(f"TorchServe does not have {model} loaded.")
+        case _:
+            return RuntimeFailed(f"TorchServe failed ({code.name}): {details}")

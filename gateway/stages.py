@@ -1,0 +1,49 @@
+"""The stages of a request, timed so that they add up to its total."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+Stage = Literal["receive", "decode", "preprocess", "queue", "rpc", "postprocess", "serialize"]
+STAGES: tuple[Stage, ...] = ("receive", "decode", "preprocess", "queue", "rpc", "postprocess", "serialize")
+"""In the order in which a request goes through them."""
+
+
+class StageClock:
+    """Every moment since `start_s` belongs to exactly one stage: each lap takes what has passed since the last one."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self.start_s = self._last_s = now()
+        self.seconds: dict[Stage, float] = {}
+
+    def lap(self, stage: Stage, *, of_it: tuple[Stage, float] | None = None) -> None:
+        """Give the time since the last lap to `stage`; of that, `of_it` names seconds that belong to another stage."""
+        now_s = self._now()
+        elapsed_s = now_s - self._last_s
+        self._last_s = now_s
+        if of_it is not None:
+            other, seconds = of_it
+            self._add(other, seconds)
+            elapsed_s -= seconds
+        self._add(stage, elapsed_s)
+
+    def fork(self) -> StageClock:
+        """A clock that has run as far as this one, for one of several branches that go on side by side."""
+        branch = StageClock(self._now)
+        branch.start_s, branch._last_s = self.start_s, self._last_s
+        branch.seconds = dict(self.seconds)
+        return branch
+
+    def elapsed_s(self) -> float:
+        return self._now() - self.start_s
+
+    def timing_ms(self) -> dict[str, float]:
+        """Milliseconds of each stage so far, in order, and their `total`."""
+        timing = {stage: round(self.seconds[stage] * 1000, 3) for stage in STAGES if stage in self.seconds}
+        return timing | {"total": round(sum(self.seconds.values()) * 1000, 3)}
+
+    def _add(self, stage: Stage, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds

@@ -1,0 +1,1 @@
+"""One module a task: raw output tensors → predictions."""
