@@ -21,7 +21,7 @@ def configure(settings: LogSettings) -> None:
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if settings.format == "json"
-        else [structlog.dev.ConsoleRenderer()]
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     structlog.configure(

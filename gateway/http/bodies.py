@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncGenerator
-from email.message import Message
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from gateway.deadline import Deadline
-from gateway.errors import BadRequest, ImageTooLarge, RequestTimeout, TooManyImages, UnsupportedImage
+from gateway.errors import BadRequest, ImageTooLarge, RequestTimeout, UnsupportedImage
+from gateway.http import multipart
 from gateway.settings import Settings
 
 _PART = "image"
@@ -55,9 +52,8 @@ async def read_images(request: Request, settings: Settings, deadline: Deadline) 
 
     Raises BadRequest, UnsupportedImage, TooManyImages, ImageTooLarge, RequestTimeout, DeadlineExceeded.
     """
-    content_type = Message()
-    content_type["content-type"] = request.headers.get("content-type", "")
-    kind = content_type.get_content_type() if content_type["content-type"] else ""
+    content_type = request.headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("multipart/form-data", "application/json") and not kind.startswith("image/"):
         raise UnsupportedImage(
             f"The body's Content-Type is {kind or 'missing'}. Send multipart/form-data with parts named '{_PART}' "
@@ -68,7 +64,7 @@ async def read_images(request: Request, settings: Settings, deadline: Deadline) 
     if not body:
         raise BadRequest("The body is empty. Send a picture.")
     if kind == "multipart/form-data":
-        images = await _from_multipart(request, body, settings)
+        images = multipart.files_named(_PART, content_type, body, max_files=settings.limits.max_images)
     elif kind == "application/json":
         images = _from_json(body)
     else:
@@ -98,37 +94,6 @@ async def _read_body(request: Request, settings: Settings) -> bytes:
             f"The body did not arrive within {settings.http.body_timeout_s:g} s. Send it faster, or less of it."
         ) from None
     return bytes(body)
-
-
-async def _from_multipart(request: Request, body: bytes, settings: Settings) -> list[bytes]:
-    async def chunks() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    limits = settings.limits
-    parser = MultiPartParser(
-        request.headers, chunks(), max_files=limits.max_images, max_part_size=limits.max_upload_bytes
-    )
-    parser.spool_max_size = limits.max_upload_bytes  # the body is in memory already: never write parts to disk
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if "Too many files" in error.message:
-            raise TooManyImages(
-                f"More than {limits.max_images} images in one request. Send several requests."
-            ) from None
-        raise BadRequest(f"The multipart body is malformed: {error.message}") from error
-    except (KeyError, UnicodeError, ValueError) as error:
-        raise BadRequest("The multipart body is malformed: its boundary or a part's headers cannot be read.") from error
-    try:
-        parts = form.getlist(_PART)
-        if not parts:
-            raise BadRequest(f"The form has no part named '{_PART}'. Send the picture as curl -F image=@picture.jpg.")
-        images = [await part.read() for part in parts if isinstance(part, UploadFile)]
-    finally:
-        await form.close()
-    if len(images) != len(parts):
-        raise BadRequest(f"A part named '{_PART}' is text, not a file. Send the picture as curl -F image=@picture.jpg.")
-    return images
 
 
 def _from_json(body: bytes) -> list[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -73,8 +72,8 @@ def _orientation(image: Image.Image) -> int | None:
     try:
         orientation: int | None = image.getexif().get(_EXIF_ORIENTATION)
         return orientation
-    except (SyntaxError, ValueError, KeyError, OSError, struct.error):
-        return None  # a damaged EXIF block says nothing about the pixels: take the picture as it is stored
+    except Exception:  # as above. A damaged EXIF block says nothing of the pixels: take them as they are stored
+        return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,55 @@
+"""A runtime in the gateway's own process, for faults that a real worker does not make on demand.
+
+The only fake of Tandem. The contract suite holds it to the same behaviour as the real runtimes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gateway.deadline import Deadline
+from gateway.errors import DeadlineExceeded, RuntimeFault
+from gateway.images.preprocess import ImageTensor
+from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
+from modelkit.spec import RuntimeName
+
+
+@dataclass
+class FakeRuntime:
+    """Answers with the class that the picture's first red value names, modulo 10."""
+
+    name: RuntimeName
+    error: RuntimeFault | None = None
+    """Raised instead of an answer."""
+    status_now: ModelStatus = field(default_factory=lambda: ModelStatus("ready"))
+    tensors: Tensors | None = None
+    """Answered instead."""
+    hold: asyncio.Event | None = None
+    """Answers wait for it, up to their deadline."""
+    offset: int = 0
+    """Added to the class: two runtimes that disagree."""
+    seen: list[ModelRef] = field(default_factory=list)
+
+    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
+        self.seen.append(model)
+        if self.hold is not None:
+            try:
+                await asyncio.wait_for(self.hold.wait(), deadline.remaining_s())
+            except TimeoutError:
+                raise DeadlineExceeded("The fake did not answer before the deadline.") from None
+        if self.error is not None:
+            raise self.error
+        if self.tensors is not None:
+            return self.tensors
+        scores = np.full((1, 10), 0.01, dtype=np.float32)
+        scores[0, (int(image[0, 0, 0, 0]) + self.offset) % 10] = 0.91
+        return {"scores": scores}
+
+    async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
+        return self.status_now
+
+    async def close(self) -> None:
+        return None

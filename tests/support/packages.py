@@ -1,0 +1,35 @@
+"""A store with a package that only the gateway reads: its artifacts are left to fakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelkit.spec import ArtifactRecord, InputSpec, ModelSpec, OutputSpec, ParityRecord, write
+
+
+def digits_spec(version: int = 1) -> ModelSpec:
+    artifact = ArtifactRecord(form="none", sha256="0" * 64)
+    return ModelSpec(
+        name="digits",
+        version=version,
+        task="classify",
+        labels=tuple("0123456789"),
+        input=InputSpec(height=32, width=32),
+        outputs={"scores": OutputSpec(shape=(10,), meaning="softmax")},
+        normalisation="none",
+        licence="Apache-2.0",
+        source="tests",
+        source_sha256="0" * 64,
+        artifacts={"torch": artifact, "tf": artifact},
+        parity={
+            "fp32": ParityRecord(pictures=10, same_top1=10, max_score_difference=0.0, distinct_top1=10, tolerance=1e-4)
+        },
+    )
+
+
+def write_store(store: Path, *versions: int) -> None:
+    """Packages `digits/<version>` under `store`."""
+    for version in versions:
+        package = store / "digits" / str(version)
+        package.mkdir(parents=True)
+        write(digits_spec(version), package)

@@ -1,0 +1,152 @@
+"""The small parts of the gateway, each by itself, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.admission import Admission
+from gateway.agreement import compare_scores
+from gateway.catalogue import Catalogue
+from gateway.deadline import Deadline
+from gateway.errors import DeadlineExceeded, ModelNotFound, Overloaded
+from gateway.metrics import Metrics
+from gateway.stages import StageClock
+from gateway.tasks.classify import classify
+from tests.support.packages import digits_spec
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_every_moment_belongs_to_one_stage_and_the_total_is_their_sum() -> None:
+    now = Clock()
+    clock = StageClock(now)
+    now.now_s += 0.003
+    clock.lap("receive")
+    now.now_s += 0.005
+    clock.lap("decode", of_it=("preprocess", 0.001))
+    assert clock.timing_ms() == {"receive": 3.0, "decode": 4.0, "preprocess": 1.0, "total": 8.0}
+
+
+def test_branches_of_a_clock_go_on_by_themselves() -> None:
+    now = Clock()
+    clock = StageClock(now)
+    now.now_s += 0.001
+    clock.lap("receive")
+    one, other = clock.fork(), clock.fork()
+    now.now_s += 0.002
+    one.lap("rpc")
+    now.now_s += 0.004
+    other.lap("rpc")
+    assert (one.timing_ms()["total"], other.timing_ms()["total"]) == (3.0, 7.0)
+    assert clock.timing_ms() == {"receive": 1.0, "total": 1.0}
+
+
+def test_a_deadline_counts_down_and_then_raises() -> None:
+    now = Clock()
+    deadline = Deadline.after_ms(1500, now)
+    now.now_s += 1.0
+    assert deadline.remaining_s() == pytest.approx(0.5)
+    now.now_s += 0.5
+    with pytest.raises(DeadlineExceeded):
+        deadline.remaining_s()
+
+
+async def test_a_guarded_block_ends_at_the_deadline() -> None:
+    with pytest.raises(DeadlineExceeded):
+        async with Deadline.after_ms(5).guard():
+            await asyncio.Event().wait()
+
+
+async def test_a_time_out_of_the_blocks_own_is_not_taken_for_the_deadline() -> None:
+    with pytest.raises(TimeoutError):
+        async with Deadline.after_ms(60_000).guard():
+            raise TimeoutError
+
+
+def admission(max_inflight: int, max_queue: int) -> tuple[Admission, Metrics]:
+    metrics = Metrics(CollectorRegistry())
+    return Admission("torch", max_inflight=max_inflight, max_queue=max_queue, metrics=metrics), metrics
+
+
+async def test_places_go_to_those_who_wait_in_order_and_the_queue_is_bounded() -> None:
+    places, metrics = admission(max_inflight=1, max_queue=2)
+    deadline = Deadline.after_ms(60_000)
+    order: list[int] = []
+    first_may_leave = asyncio.Event()
+
+    async def visit(number: int) -> None:
+        async with places.place(deadline):
+            order.append(number)
+            await first_may_leave.wait()
+
+    tasks = [asyncio.create_task(visit(number)) for number in range(3)]
+    while metrics.registry.get_sample_value("tandem_queue_depth", {"runtime": "torch"}) != 2:
+        await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        async with places.place(deadline):
+            raise AssertionError("there was no place")
+    first_may_leave.set()
+    await asyncio.gather(*tasks)
+    assert order == [0, 1, 2]
+    assert metrics.registry.get_sample_value("tandem_inflight", {"runtime": "torch"}) == 0
+
+
+async def test_a_cancelled_wait_gives_its_place_in_the_queue_back() -> None:
+    places, metrics = admission(max_inflight=1, max_queue=1)
+    deadline = Deadline.after_ms(60_000)
+
+    async def visit() -> None:
+        async with places.place(deadline):
+            pass
+
+    async with places.place(deadline):
+        for _ in range(3):
+            task = asyncio.create_task(visit())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert metrics.registry.get_sample_value("tandem_queue_depth", {"runtime": "torch"}) == 0
+    await asyncio.wait_for(visit(), 5)
+
+
+def test_the_best_classes_come_first_and_equals_by_class_id() -> None:
+    scores = np.array([0.2, 0.1, 0.2, 0.5], dtype=np.float32)
+    found = classify(scores, tuple("abcd"), top_k=3, min_score=0.15)
+    assert [(each.class_id, each.label) for each in found] == [(3, "d"), (0, "a"), (2, "c")]
+
+
+def test_agreement_counts_the_same_best_class_and_the_greatest_difference() -> None:
+    first = [np.array([0.9, 0.1], np.float32), np.array([0.6, 0.4], np.float32)]
+    second = [np.array([0.8, 0.2], np.float32), np.array([0.4, 0.6], np.float32)]
+    agreement, each = compare_scores(first, second)
+    assert (agreement.images, agreement.same_top1, agreement.agree) == (2, 1, False)
+    assert agreement.max_score_difference == pytest.approx(0.2)
+    assert [same for same, _ in each] == [True, False]
+
+
+def test_the_default_version_is_the_greatest() -> None:
+    catalogue = Catalogue([digits_spec(2), digits_spec(10), digits_spec(1)])
+    assert catalogue.find("digits").version == 10
+    assert catalogue.find("digits", 2).version == 2
+    assert [spec.version for spec in catalogue.versions("digits")] == [1, 2, 10]
+
+
+def test_an_unknown_model_or_version_is_answered_with_the_known_ones() -> None:
+    catalogue = Catalogue([digits_spec(1), digits_spec(3)])
+    with pytest.raises(ModelNotFound, match="It has: 1, 3"):
+        catalogue.find("digits", 2)
+    with pytest.raises(ModelNotFound, match="Known: digits"):
+        catalogue.find("cats")
