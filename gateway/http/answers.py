@@ -30,18 +30,23 @@ class Result(_Answer):
     predictions: list[Classification]
 
 
-class RuntimeAnswer(_Answer):
+class PredictAnswer(_Answer):
+    request_id: str
+    model: str
     version: str
+    runtime: RuntimeName
     results: list[Result]
     """In the order of the pictures."""
     timing_ms: dict[str, float]
     """Milliseconds of each stage, and their `total`."""
 
 
-class PredictAnswer(RuntimeAnswer):
-    request_id: str
-    model: str
-    runtime: RuntimeName
+class RuntimeAnswer(_Answer):
+    """One runtime's part of a comparison."""
+
+    version: str
+    results: list[Result]
+    timing_ms: dict[str, float]
 
 
 class FailedRuntime(_Answer):

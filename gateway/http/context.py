@@ -29,6 +29,8 @@ class RequestContext:
     code: str = "ok"
     """How it ended: `ok`, `cancelled`, or the code of the error."""
     detail: str | None = None
+    cause: str | None = None
+    """What lay under the error: for the log, never for the client."""
     facts: MutableMapping[str, Any] = field(default_factory=dict)
     """More for the log line: model, version, runtime."""
 
@@ -114,6 +116,7 @@ def _write_line(context: RequestContext, scope: Scope, status: int) -> None:
         status=status,
         outcome=context.code,
         detail=context.detail,
+        cause=context.cause,
         duration_ms=round((time.perf_counter() - context.clock.start_s) * 1000, 3),
         stages_ms={stage: round(seconds * 1000, 3) for stage, seconds in context.clock.seconds.items()},
         **context.facts,

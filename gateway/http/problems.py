@@ -89,6 +89,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         assert isinstance(error, TandemError)  # noqa: S101  Starlette's signature is wider than the registration
         context: RequestContext = request.state.context
         context.code, context.detail = error.code, str(error)
+        context.cause = None if error.__cause__ is None else str(error.__cause__)
         if isinstance(error, errors.RequestError | errors.Overload):
             metrics.rejected.labels(error.code).inc()
         headers = {}

@@ -79,19 +79,18 @@ def from_status(model: ModelRef, response: tfs.GetModelStatusResponse) -> ModelS
 
 
 def translate(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:
-    """What TensorFlow Serving, or the way to it, means by a status code."""
-    code, details = error.code(), error.details() or ""
-    match code:
+    """What TensorFlow Serving, or the way to it, means by a status code. `error` keeps the details, for the log."""
+    match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded("TensorFlow Serving did not answer before the deadline.")
         case grpc.StatusCode.UNAVAILABLE:  # not reachable, or its batching queue is full
-            return RuntimeUnavailable(f"TensorFlow Serving is unavailable: {details}")
+            return RuntimeUnavailable("TensorFlow Serving cannot take requests now. Try again later.")
         case grpc.StatusCode.NOT_FOUND:  # the gateway knows this version: the server does not have it loaded
-            return RuntimeUnavailable(f"TensorFlow Serving does not have {model} loaded.")
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:  # the batch expired in its queue
-            return RuntimeUnavailable(f"TensorFlow Serving is overloaded: {details}")
-        case _:
-            return RuntimeFailed(f"TensorFlow Serving failed ({code.name}): {details}")
+            return RuntimeUnavailable(f"TensorFlow Serving does not have {model} loaded. See /readyz for the reason.")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:  # the request expired in its batching queue
+            return RuntimeUnavailable("TensorFlow Serving has too much to do. Try again later.")
+        case code:
+            return RuntimeFailed(f"TensorFlow Serving failed on this picture ({code.name}).")
 
 
 def _model_spec(model: ModelRef) -> tfs.ModelSpec:

@@ -94,7 +94,7 @@ def from_response(model: ModelRef, response: inference.PredictionResponse) -> Te
     if (message := metadata.get("error")) is None:
         return tensors
     if metadata.get("code") == "model_not_loaded":
-        raise RuntimeUnavailable(f"TorchServe could not load {model}: {message}")
+        raise RuntimeUnavailable(f"TorchServe could not load {model}. See /readyz for the reason.")
     raise RuntimeFailed(f"TorchServe failed: {message}")
 
 
@@ -122,14 +122,14 @@ def handler_status(model: ModelRef, description: dict[str, Any]) -> ModelStatus:
 
 
 def translate(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:
-    """What TorchServe, or the way to it, means by a status code."""
-    code, details = error.code(), error.details() or ""
-    match code:
+    """What TorchServe, or the way to it, means by a status code. `error` keeps the details, for the log."""
+    match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded("TorchServe did not answer before the deadline.")
         case grpc.StatusCode.UNAVAILABLE:  # not reachable, no worker for the model, queue full, or its process died
-            return RuntimeUnavailable(f"TorchServe is unavailable: {details}")
-        case grpc.StatusCode.INTERNAL if "not found" in details:  # "Model not found: x", "Model version: 7 does not …"
-            return RuntimeUnavailable(f"TorchServe does not have {model} loaded.")
-        case _:
-            return RuntimeFailed(f"TorchServe failed ({code.name}): {details}")
+            return RuntimeUnavailable("TorchServe cannot take requests now. Try again later.")
+        # "Model not found: x", "Model version: 7 does not exist for model: x", and the Java exception's name
+        case grpc.StatusCode.INTERNAL if "NotFoundException" in (error.details() or ""):
+            return RuntimeUnavailable(f"TorchServe does not have {model} loaded. See /readyz for the reason.")
+        case code:
+            return RuntimeFailed(f"TorchServe failed on this picture ({code.name}).")

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gateway.deadline import Deadline
-from gateway.errors import DeadlineExceeded, RuntimeFault
 from gateway.images.preprocess import ImageTensor
 from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
 from modelkit.spec import RuntimeName
@@ -22,7 +21,7 @@ class FakeRuntime:
     """Answers with the class that the picture's first red value names, modulo 10."""
 
     name: RuntimeName
-    error: RuntimeFault | None = None
+    error: Exception | None = None
     """Raised instead of an answer."""
     status_now: ModelStatus = field(default_factory=lambda: ModelStatus("ready"))
     tensors: Tensors | None = None
@@ -36,10 +35,8 @@ class FakeRuntime:
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
         self.seen.append(model)
         if self.hold is not None:
-            try:
-                await asyncio.wait_for(self.hold.wait(), deadline.remaining_s())
-            except TimeoutError:
-                raise DeadlineExceeded("The fake did not answer before the deadline.") from None
+            async with deadline.guard():
+                await self.hold.wait()
         if self.error is not None:
             raise self.error
         if self.tensors is not None:

@@ -260,7 +260,7 @@ def test_a_worker_that_fails_on_a_good_tensor_has_failed(client: httpx.Client, f
 def test_a_worker_that_answers_nonsense_has_failed(
     client: httpx.Client,
     fakes: Fakes,
-    tensors: dict[str, np.ndarray],  # type: ignore[type-arg]
+    tensors: dict[str, np.ndarray],
 ) -> None:
     fakes["torch"].tensors = tensors
     assert_problem(client.post(PREDICT, content=GOOD, headers=PNG), 502, "runtime_failed")

@@ -13,7 +13,8 @@ from tests.support.pictures import corners
 
 def test_the_tensor_is_uint8_with_batch_rows_columns_and_rgb() -> None:
     tensor = preprocess(corners(24, 16), InputSpec(height=16, width=24))
-    assert (tensor.dtype, tensor.shape) == (np.uint8, (1, 16, 24, 3))
+    assert tensor.dtype == np.uint8
+    assert tensor.shape == (1, 16, 24, 3)
     assert tensor.flags.c_contiguous
     assert tensor[0, 0, 0].tolist() == [255, 0, 0]
     assert np.array_equal(tensor[0], np.asarray(corners(24, 16)))

@@ -1,0 +1,50 @@
+"""The pages in `docs/` name exactly what the code has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def settings_rows(model: type[BaseModel], prefix: str = "TANDEM_") -> Iterator[str]:
+    """The rows of docs/settings.md, as they should be."""
+    for name, field in model.model_fields.items():
+        variable = f"{prefix}{name.upper()}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from settings_rows(field.annotation, f"{variable}__")
+        else:
+            yield f"| `{variable}` | `{field.default}` | {field.description} |"
+
+
+def test_the_settings_page_has_every_setting_with_its_default_and_nothing_else() -> None:
+    rows = re.findall(r"^\| `TANDEM_.*$", (DOCS / "settings.md").read_text(), re.MULTILINE)
+    assert rows == list(settings_rows(Settings))
+
+
+def test_every_setting_has_a_sentence() -> None:
+    assert [row for row in settings_rows(Settings) if not re.search(r"[^|]\. \|$", row)] == []
+
+
+def test_the_metrics_page_has_every_metric_with_its_labels_and_nothing_else() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    declared = {
+        each._name + ("_total" if each._type == "counter" else ""): list(each._labelnames)
+        for each in vars(metrics).values()
+        if hasattr(each, "_labelnames")
+    }
+    page = (DOCS / "metrics.md").read_text()
+    described = {
+        name: labels.split(", ") if labels else []
+        for name, labels in re.findall(r"^\| `(tandem_\w+)` \| `?([\w, ]*)`? \|", page, re.MULTILINE)
+    }
+    assert described == declared
