@@ -10,13 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.support.stack import free_ports
 
 
 @contextmanager
@@ -29,7 +23,7 @@ def served(app: FastAPI) -> Iterator[str]:
             await super().startup(sockets)
             started.set()
 
-    port = free_port()
+    (port,) = free_ports(1)
     config = uvicorn.Config(
         app, host="127.0.0.1", port=port, loop="asyncio", ws="none", log_config=None, timeout_graceful_shutdown=1
     )

@@ -23,7 +23,7 @@ def messages_of(file: object) -> Iterator[Descriptor]:
 
 
 def assert_fields_match(own: Descriptor, official: Descriptor) -> None:
-    """Each field of `own` is in `official` with the same name, number, type and cardinality; the latter may have more."""
+    """Each field of `own` is in `official` with the same name, number, type and cardinality, and maybe others."""
     for field in own.fields:
         other = official.fields_by_number.get(field.number)
         assert other is not None, f"{official.full_name} has no field {field.number} ({field.name})"
