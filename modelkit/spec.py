@@ -75,7 +75,7 @@ class ArtifactRecord(_Part):
     sha256: str
     """Digest of the artifact's files, in order of their paths."""
     candidates_ms: dict[str, float] = {}
-    """Milliseconds a picture at batch 8 of each export form that was tried, on the machine that built the package."""
+    """Milliseconds a picture of one thread, at batch 8, of each form that was tried, on the machine that built it."""
 
 
 class ModelSpec(_Part):

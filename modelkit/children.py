@@ -1,0 +1,106 @@
+"""Running a step in a worker's environment: as a child process that never outlives its parent's wish."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from modelkit.spec import RuntimeName
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository: workers' code is run from here."""
+_GRACE_S = 5.0
+_ENVIRONMENT: dict[RuntimeName, dict[str, str]] = {
+    "torch": {"KERAS_BACKEND": "torch"},
+    "tf": {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
+}
+_NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}  # what is made here is made on the CPU, the same on every machine
+
+
+class StepFailed(Exception):
+    """A child process failed. The message holds the end of what it wrote."""
+
+
+def python(runtime: RuntimeName) -> Path:
+    """The interpreter of a worker's environment: TANDEM_TORCH_PYTHON, TANDEM_TF_PYTHON, or the one `make` fills."""
+    given = os.environ.get(f"TANDEM_{runtime.upper()}_PYTHON")
+    return Path(given) if given else ROOT / f".venv-{runtime}" / "bin" / "python"
+
+
+def run(runtime: RuntimeName, module: str, *arguments: str) -> None:
+    """Run `python -m module arguments…` in the environment of `runtime` and wait. Its output is seen if it fails.
+
+    Raises StepFailed. When this process is interrupted, the child and what it started end first.
+    To be called from the main thread.
+    """
+    interpreter = python(runtime)
+    child: subprocess.Popen[bytes] | None = None
+    try:
+        with _interruptions_held_back():
+            # A session of its own: Ctrl-C reaches this process only, which then ends all of the child's.
+            child = subprocess.Popen(
+                [interpreter, "-m", module, *arguments],
+                cwd=ROOT,
+                env={**os.environ, **_ENVIRONMENT[runtime], **_NO_GPU},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        output, _ = child.communicate()
+    except OSError as error:
+        raise StepFailed(
+            f"{interpreter} cannot be run ({error.strerror}): fill the environment with `make`, "
+            f"or name another interpreter with TANDEM_{runtime.upper()}_PYTHON"
+        ) from error
+    except BaseException:
+        if child is not None:
+            _end(child)
+        raise
+    if child.returncode:
+        tail = "\n".join(output.decode(errors="replace").splitlines()[-30:])
+        raise StepFailed(f"{interpreter} -m {module} ended with {child.returncode}:\n{tail}")
+
+
+def end_on_sigterm() -> None:
+    """From now on SIGTERM ends this process by an exception, as Ctrl-C does: children are ended, folders cleared."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+@contextmanager
+def _interruptions_held_back() -> Iterator[None]:
+    """SIGTERM and SIGINT that arrive in the block are handled at its end: never between a fork and knowing of it."""
+    arrived: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: arrived.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in arrived:
+            signal.raise_signal(late)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+            child.wait(_GRACE_S)
+            return
+        except ProcessLookupError:
+            child.wait()
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,1 @@
+"""Handwritten digits: the bundled model, made from scikit-learn's scans."""
