@@ -141,7 +141,7 @@ class Service:
         role: Role,
     ) -> Answer:
         version = str(spec.version)
-        outcome = "error"
+        outcome = "internal_error"
         try:
             scores = await self._infer(runtime, spec, question.deadline, pictures, clock)
             predictions = [

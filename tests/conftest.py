@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,8 +16,9 @@ from gateway.app import create_app
 from gateway.settings import LogSettings, Settings
 from modelkit.spec import RuntimeName
 from tests.fakes.runtimes import FakeRuntime
-from tests.support.packages import write_store
+from tests.support.packages import add_broken_model, write_store
 from tests.support.serving import served
+from tests.support.stack import ROOT, Stack, running_stack
 
 Fakes = dict[RuntimeName, FakeRuntime]
 StartGateway = Callable[..., httpx.Client]
@@ -55,3 +58,15 @@ def start_gateway(tmp_path: Path, fakes: Fakes) -> Iterator[StartGateway]:
 def client(start_gateway: StartGateway) -> httpx.Client:
     """A client of a gateway with default settings."""
     return start_gateway()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running stack in which `digits` is ready on both runtimes and `broken` failed to load on both."""
+    var = tmp_path_factory.mktemp("stack")
+    build = [sys.executable, "-m", "modelkit", "build", f"--store={var / 'store'}", f"--serving={var / 'serving'}"]
+    subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    add_broken_model(var / "store")
+    with running_stack(var) as stack:
+        stack.wait_until_ready()
+        yield stack

@@ -1,10 +1,11 @@
-"""A store with a package that only the gateway reads: its artifacts are left to fakes."""
+"""Packages made for tests."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-from modelkit.spec import ArtifactRecord, InputSpec, ModelSpec, OutputSpec, ParityRecord, write
+from modelkit.spec import ArtifactRecord, InputSpec, ModelSpec, OutputSpec, ParityRecord, read, write
 
 
 def digits_spec(version: int = 1) -> ModelSpec:
@@ -28,8 +29,18 @@ def digits_spec(version: int = 1) -> ModelSpec:
 
 
 def write_store(store: Path, *versions: int) -> None:
-    """Packages `digits/<version>` under `store`."""
+    """Packages `digits/<version>` under `store` that only a gateway over fakes can use: they have no artifacts."""
     for version in versions:
         package = store / "digits" / str(version)
         package.mkdir(parents=True)
         write(digits_spec(version), package)
+
+
+def add_broken_model(store: Path) -> None:
+    """A copy of `digits` whose artifacts are not what their names say."""
+    package = store / "broken" / "1"
+    shutil.copytree(store / "digits" / "1", package)
+    write(read(package).model_copy(update={"name": "broken"}), package)
+    for artifact in (package / "torch" / "model.pt", package / "tf" / "saved_model.pb"):
+        artifact.unlink()  # the serving view holds hard links
+        artifact.write_bytes(b"not a model")

@@ -1,0 +1,133 @@
+"""One contract for every runtime: both real ones, and the fake that stands in for them elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gateway.deadline import Deadline
+from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeUnavailable
+from gateway.images.preprocess import ImageTensor, preprocess
+from gateway.runtimes.base import ModelRef, Runtime
+from gateway.runtimes.tf import TfRuntime
+from gateway.runtimes.torch import TorchRuntime
+from gateway.settings import TfSettings, TorchSettings
+from modelkit.spec import InputSpec
+from tests.fakes.runtimes import FakeRuntime
+from tests.support.stack import HOST, ROOT, Stack, free_ports
+
+pytestmark = pytest.mark.anyio
+
+DIGITS = ModelRef("digits", 1)
+REAL = ["torch", "tf"]
+
+
+def soon() -> Deadline:
+    return Deadline.after_ms(30_000)
+
+
+def tensor(digit: int) -> ImageTensor:
+    """What the gateway makes of a sample. Its first red value names no class: the fake answers by that alone."""
+    image = Image.open(ROOT / "models" / "digits" / "samples" / f"{digit}.png").convert("RGB")
+    return preprocess(image, InputSpec(height=32, width=32))
+
+
+def open_runtime(name: str, stack: Stack) -> Runtime:
+    environment = stack.environment
+    if name == "torch":
+        return TorchRuntime(
+            TorchSettings(
+                address=environment["TANDEM_TORCH__ADDRESS"],
+                management_address=environment["TANDEM_TORCH__MANAGEMENT_ADDRESS"],
+            )
+        )
+    return TfRuntime(TfSettings(address=environment["TANDEM_TF__ADDRESS"]))
+
+
+@pytest.fixture(params=REAL)
+async def real(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[Runtime]:
+    runtime = open_runtime(request.param, stack)
+    yield runtime
+    await runtime.close()
+
+
+@pytest.fixture(params=[*REAL, "fake"])
+async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[Runtime]:
+    if request.param == "fake":
+        runtime: Runtime = FakeRuntime("torch")
+    else:
+        runtime = open_runtime(request.param, request.getfixturevalue("stack"))
+    yield runtime
+    await runtime.close()
+
+
+async def test_the_answer_is_the_models_tensors_of_one_picture(runtime: Runtime) -> None:
+    tensors = await runtime.infer(DIGITS, tensor(7), deadline=soon())
+    assert set(tensors) == {"scores"}
+    assert tensors["scores"].dtype == np.float32
+    assert tensors["scores"].shape == (1, 10)
+    assert tensors["scores"].sum() == pytest.approx(1, abs=0.01)
+
+
+async def test_a_loaded_model_is_ready(runtime: Runtime) -> None:
+    assert (await runtime.status(DIGITS, deadline=soon())).state == "ready"
+
+
+async def test_a_passed_deadline_is_exceeded_without_an_answer(runtime: Runtime) -> None:
+    if isinstance(runtime, FakeRuntime):
+        runtime.hold = asyncio.Event()
+    with pytest.raises(DeadlineExceeded):
+        await runtime.infer(DIGITS, tensor(7), deadline=Deadline.after_ms(0))
+
+
+async def test_a_cancelled_call_is_cancelled_and_the_next_one_answered(runtime: Runtime) -> None:
+    calls = [asyncio.create_task(runtime.infer(DIGITS, tensor(7), deadline=soon())) for _ in range(20)]
+    await asyncio.sleep(0)
+    for call in calls:
+        call.cancel()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(each, asyncio.CancelledError | dict) for each in ended)
+    assert "scores" in await runtime.infer(DIGITS, tensor(7), deadline=soon())
+
+
+async def test_calls_at_once_get_their_own_answers(real: Runtime) -> None:
+    digits = [number % 10 for number in range(200)]
+    answers = await asyncio.gather(*(real.infer(DIGITS, tensor(digit), deadline=soon()) for digit in digits))
+    assert [int(answer["scores"].argmax()) for answer in answers] == digits
+
+
+@pytest.mark.parametrize("shape", [(1, 31, 32, 3), (1, 32, 32, 1)], ids=str)
+async def test_a_malformed_item_fails_alone_not_with_its_batch(real: Runtime, shape: tuple[int, ...]) -> None:
+    malformed = np.zeros(shape, dtype=np.uint8)
+    calls = [real.infer(DIGITS, malformed if number == 3 else tensor(number), deadline=soon()) for number in range(8)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(answers.pop(3), RuntimeFailed)
+    assert [int(answer["scores"].argmax()) for answer in answers if isinstance(answer, dict)] == [0, 1, 2, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("model", [ModelRef("digits", 7), ModelRef("nothing", 1), ModelRef("broken", 1)], ids=str)
+async def test_a_model_that_is_not_loaded_is_unavailable(real: Runtime, model: ModelRef) -> None:
+    with pytest.raises(RuntimeUnavailable):
+        await real.infer(model, tensor(7), deadline=soon())
+    status = await real.status(model, deadline=soon())
+    assert status.state == "failed"
+    assert str(model) in (status.reason or "")
+
+
+@pytest.mark.parametrize("name", REAL)
+async def test_a_worker_that_cannot_be_reached_is_unavailable(name: str) -> None:
+    nowhere = [f"{HOST}:{port}" for port in free_ports(2)]
+    runtime: Runtime = (
+        TorchRuntime(TorchSettings(address=nowhere[0], management_address=nowhere[1]))
+        if name == "torch"
+        else TfRuntime(TfSettings(address=nowhere[0]))
+    )
+    with pytest.raises(RuntimeUnavailable) as refusal:
+        await runtime.infer(DIGITS, tensor(7), deadline=soon())
+    assert HOST not in str(refusal.value)  # an address is for the log, not for clients
+    assert (await runtime.status(DIGITS, deadline=soon())).state == "unavailable"
+    await runtime.close()

@@ -1,0 +1,150 @@
+"""The compose files fit the repository and the gateway's settings. No Docker engine is needed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from gateway.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU, GPU = ("docker-compose.yml",), ("docker-compose.yml", "docker-compose.gpu.yml")
+PUBLISHED = {"gateway", "grafana", "locust", "prometheus"}
+
+
+def services(file: str) -> dict[str, dict[str, Any]]:
+    return dict(yaml.safe_load((ROOT / file).read_text())["services"])
+
+
+def clients() -> Iterator[list[str]]:
+    """Every kind of Compose on this machine."""
+    if shutil.which("docker-compose"):
+        yield ["docker-compose"]
+    if shutil.which("docker") and not subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
+        yield ["docker", "compose"]
+
+
+@pytest.mark.parametrize("files", [CPU, GPU], ids=["cpu", "gpu"])
+def test_compose_accepts_the_files(files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list(clients())
+    if not found:
+        pytest.skip("neither docker-compose nor docker compose is on this machine")
+    options = [option for file in files for option in ("-f", file)]
+    for client in found:
+        run = subprocess.run(
+            [*client, *options, "--profile", "load", "config"], cwd=ROOT, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        assert "is not set" not in run.stderr
+
+
+@pytest.mark.parametrize("file", GPU)
+def test_every_image_is_pinned_to_a_full_version(file: str) -> None:
+    images = {name: service["image"] for name, service in services(file).items() if "image" in service}
+    assert images
+    for name, image in images.items():
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-gpu)?", image), f"{name}: {image}"
+
+
+def test_both_variants_run_the_same_tensorflow_serving() -> None:
+    cpu, gpu = (services(file)["tf_worker"]["image"] for file in GPU)
+    assert gpu == f"{cpu}-gpu"
+
+
+def test_the_gpu_file_changes_only_services_that_exist() -> None:
+    assert services("docker-compose.gpu.yml").keys() <= services("docker-compose.yml").keys()
+
+
+def test_files_that_services_mount_and_build_from_exist() -> None:
+    for name, service in services("docker-compose.yml").items():
+        paths = [volume.split(":")[0] for volume in service.get("volumes", []) if volume.startswith("./")]
+        if "build" in service:
+            paths.append(service["build"]["dockerfile"])
+        for path in paths:
+            assert (ROOT / path).exists(), f"{name}: {path}"
+
+
+def test_only_these_services_are_published_and_by_default_to_this_machine_alone() -> None:
+    ports = {name: service["ports"] for name, service in services("docker-compose.yml").items() if "ports" in service}
+    assert ports.keys() == PUBLISHED
+    for published in ports.values():
+        assert all(re.match(r"(\$\{TANDEM_BIND:-127\.0\.0\.1\}|127\.0\.0\.1):", port) for port in published)
+
+
+def test_workers_are_on_no_network_but_the_internal_one() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert compose["networks"]["workers"]["internal"] is True
+    for name in ("torch_worker", "tf_worker"):
+        assert list(compose["services"][name]["networks"]) == ["workers"]
+
+
+def test_every_service_is_confined_and_limited() -> None:
+    for name, service in services("docker-compose.yml").items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}, name
+        assert "healthcheck" in service or service["restart"] == "no", name
+
+
+def test_both_workers_get_the_same_resources() -> None:
+    torch, tf = (services("docker-compose.yml")[name]["deploy"] for name in ("torch_worker", "tf_worker"))
+    assert torch == tf
+
+
+def environment_names(section: type[BaseModel], prefix: str = "TANDEM_") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from environment_names(kind, f"{prefix}{name.upper()}__")
+        else:
+            yield f"{prefix}{name.upper()}"
+
+
+def test_the_gateways_environment_names_settings_that_exist() -> None:
+    assert services("docker-compose.yml")["gateway"]["environment"].keys() <= set(environment_names(Settings))
+
+
+def test_workers_are_addressed_by_names_that_the_network_knows() -> None:
+    compose = services("docker-compose.yml")
+    known = {
+        alias: name
+        for name in ("torch_worker", "tf_worker")
+        for alias in compose[name]["networks"]["workers"]["aliases"]
+    }
+    environment = compose["gateway"]["environment"]
+    assert known[environment["TANDEM_TORCH__ADDRESS"].split(":")[0]] == "torch_worker"
+    assert known[environment["TANDEM_TORCH__MANAGEMENT_ADDRESS"].split(":")[0]] == "torch_worker"
+    assert known[environment["TANDEM_TF__ADDRESS"].split(":")[0]] == "tf_worker"
+    scraped = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    for job in scraped:
+        for discovery in job.get("dns_sd_configs", []):
+            assert all(name in known or name in compose for name in discovery["names"])
+
+
+def test_the_example_settings_are_the_variables_that_the_compose_files_read() -> None:
+    text = "".join((ROOT / file).read_text() for file in GPU)
+    passed_on = services("docker-compose.yml")
+    read = set(re.findall(r"\$\{(TANDEM_\w+)", text)) | {
+        name
+        for service in passed_on.values()
+        for name, value in service.get("environment", {}).items()
+        if value is None
+    }
+    assert set(re.findall(r"^#(TANDEM_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == read
+
+
+def test_the_example_settings_show_the_defaults() -> None:
+    text = "".join((ROOT / file).read_text() for file in GPU)
+    defaults = dict(re.findall(r"\$\{(TANDEM_\w+):-([^}]*)\}", text))
+    for name, value in re.findall(r"^#(TANDEM_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE):
+        if name in defaults:
+            assert value == defaults[name], name

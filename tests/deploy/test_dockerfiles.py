@@ -1,0 +1,108 @@
+"""The Dockerfiles fit the repository: what they copy is there, reaches the builder and is all that the code imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILES = sorted(path for path in ROOT.glob("*/Dockerfile"))
+every_dockerfile = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)
+
+
+def copied(dockerfile: Path) -> list[str]:
+    """Paths in the repository that go into some stage of the image."""
+    lines = re.findall(r"^COPY (?!--from)(.+)$", dockerfile.read_text(), re.MULTILINE)
+    return [source for line in lines for source in line.split()[:-1]]
+
+
+def last_stage(dockerfile: Path) -> str:
+    return dockerfile.read_text().rpartition("\nFROM ")[2]
+
+
+def test_there_is_an_image_for_every_role() -> None:
+    roles = {"gateway", "loadtests", "modelkit", "tf_worker", "torch_worker"}
+    assert {path.parent.name for path in DOCKERFILES} == roles
+
+
+@every_dockerfile
+def test_what_is_copied_exists_and_is_not_kept_from_the_builder(dockerfile: Path) -> None:
+    paths = copied(dockerfile)
+    assert paths
+    allowed = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    for path in paths:
+        assert (ROOT / path).exists(), path
+        assert any(path == each or path.startswith(f"{each}/") for each in allowed), path
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module of ours; None for somebody else's."""
+    path = ROOT / module.replace(".", "/")
+    return next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None)
+
+
+def named_in(source: Path) -> Iterator[str]:
+    """Modules that a file imports, or that it names in a string to have them run or imported."""
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"\w+(\.\w+)+", str(node.value)):
+            yield str(node.value)
+
+
+def entry(dockerfile: Path) -> str | None:
+    """The module that `python -m` runs in the image."""
+    found = re.search(r'^ENTRYPOINT \["python", "-m", "([\w.]+)"\]$', dockerfile.read_text(), re.MULTILINE)
+    if found is None:
+        return None
+    return found[1] if "." in found[1] else f"{found[1]}.__main__"
+
+
+@every_dockerfile
+def test_modules_of_ours_that_the_image_runs_are_in_it(dockerfile: Path) -> None:
+    module = entry(dockerfile)
+    if module is None:
+        assert dockerfile.parent.name == "loadtests"
+        return
+    there = [ROOT / path for path in copied(dockerfile)]
+    start = file_of(module)
+    assert start, module
+    todo, seen = [start], {start}
+    while todo:
+        source = todo.pop()
+        assert any(source.is_relative_to(path) for path in there), source.relative_to(ROOT)
+        new = {found for name in named_in(source) if (found := file_of(name))} - seen
+        todo += new
+        seen |= new
+
+
+@every_dockerfile
+def test_code_is_copied_after_everything_that_is_slow(dockerfile: Path) -> None:
+    code = re.split(r"^COPY (?!--from)", last_stage(dockerfile), maxsplit=1, flags=re.MULTILINE)[1]
+    assert "\nRUN " not in code
+    assert "\nCOPY --from" not in code
+
+
+@every_dockerfile
+def test_the_image_does_not_run_as_root(dockerfile: Path) -> None:
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", last_stage(dockerfile), re.MULTILINE)
+
+
+@every_dockerfile
+def test_the_base_image_is_pinned(dockerfile: Path) -> None:
+    assert set(re.findall(r"^FROM (\S+)", dockerfile.read_text(), re.MULTILINE)) == {"python:3.11-slim-bookworm"}
+
+
+@every_dockerfile
+def test_installed_groups_of_dependencies_exist(dockerfile: Path) -> None:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    for name in re.findall(r"\['dependency-groups'\]\['([\w-]+)'\]", dockerfile.read_text()):
+        assert all(isinstance(each, str) for each in groups[name]), name
