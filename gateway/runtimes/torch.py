@@ -123,13 +123,18 @@ def handler_status(model: ModelRef, description: dict[str, Any]) -> ModelStatus:
 
 def translate(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:
     """What TorchServe, or the way to it, means by a status code. `error` keeps the details, for the log."""
+    details = error.details() or ""
     match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded("TorchServe did not answer before the deadline.")
-        case grpc.StatusCode.UNAVAILABLE:  # not reachable, no worker for the model, queue full, or its process died
+        case grpc.StatusCode.UNAVAILABLE:  # not reachable, or it stopped while it answered
             return RuntimeUnavailable("TorchServe cannot take requests now. Try again later.")
-        # "Model not found: x", "Model version: 7 does not exist for model: x", and the Java exception's name
-        case grpc.StatusCode.INTERNAL if "NotFoundException" in (error.details() or ""):
+        # TorchServe says nearly everything with one code: only the text tells.
+        case _ if "NotFoundException" in details:  # "Model not found: x", "Model version: 7 does not exist for …"
             return RuntimeUnavailable(f"TorchServe does not have {model} loaded. See /readyz for the reason.")
+        case _ if "has no worker to serve" in details:  # also when its queue is full
+            return RuntimeUnavailable("TorchServe has too much to do. Try again later.")
+        case _ if "Worker died" in details:
+            return RuntimeUnavailable("A TorchServe worker process ended while it answered. Try again.")
         case code:
             return RuntimeFailed(f"TorchServe failed on this picture ({code.name}).")

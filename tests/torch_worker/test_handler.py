@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load
+
+from tests.torch_worker.sample import BAD_FOR_THE_MODEL, GOOD, Forward, MakePackage, batch_of_one, no_names, wrong_name
+from torch_worker import handler as module
+from torch_worker.handler import Handler
+
+
+class FakeContext:
+    def __init__(self, folder: Path, batch_size: int = 4, headers: Mapping[str, str] | None = None) -> None:
+        self.system_properties = {"model_dir": str(folder), "gpu_id": None, "batch_size": batch_size}
+        self.headers = headers or {}
+
+    def get_request_header(self, idx: int, key: str) -> str | None:
+        return self.headers.get(key)
+
+
+@pytest.fixture(autouse=True)
+def root_log_level() -> Iterator[None]:
+    """The handler changes it."""
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
+
+
+def unpacked(package: Path) -> Path:
+    """The package as TorchServe unpacks its archive."""
+    (package / "torch" / "model.pt").rename(package / "model.pt")
+    return package
+
+
+def initialized(package: Path, batch_size: int = 4) -> Handler:
+    handler = Handler()
+    handler.initialize(FakeContext(unpacked(package), batch_size))
+    return handler
+
+
+@pytest.fixture
+def handler(make_package: MakePackage) -> Handler:
+    return initialized(make_package())
+
+
+def metadata(answer: bytes) -> dict[str, str]:
+    header = json.loads(answer[8 : 8 + int.from_bytes(answer[:8], "little")])
+    return dict(header["__metadata__"])
+
+
+def row_means(image: bytes) -> np.ndarray[Any, Any]:
+    rows: np.ndarray[Any, Any] = np.frombuffer(image, np.uint8).reshape(1, 8, 24)
+    return np.asarray(rows.mean(2))
+
+
+def test_an_answer_holds_the_named_tensors_of_one_picture(handler: Handler) -> None:
+    [answer] = handler.infer([{"image": bytearray(GOOD)}])
+    tensors = load(answer)
+    assert list(tensors) == ["scores"]
+    assert tensors["scores"].dtype == np.float32
+    np.testing.assert_allclose(tensors["scores"], row_means(GOOD), rtol=1e-6)
+
+
+def test_each_item_of_a_batch_gets_its_own_row(handler: Handler) -> None:
+    images = [bytes([value]) * 192 for value in (10, 20, 30)]
+    answers = handler.infer([{"image": image} for image in images])
+    assert [load(answer)["scores"][0, 0] for answer in answers] == [10, 20, 30]
+
+
+def test_an_answer_says_the_batch_it_was_in_and_how_long_that_ran(handler: Handler) -> None:
+    answers = handler.infer([{"image": GOOD}] * 3)
+    for answer in answers:
+        assert metadata(answer)["batch_size"] == "3"
+        assert float(metadata(answer)["inference_ms"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("item", "sentence"),
+    [
+        pytest.param(
+            {"image": GOOD[:-1]}, "The image has 191 bytes; a uint8 [1, 8, 8, 3] tensor has 192.", id="too short"
+        ),
+        pytest.param(
+            {"image": GOOD + b"x"}, "The image has 193 bytes; a uint8 [1, 8, 8, 3] tensor has 192.", id="too long"
+        ),
+        pytest.param({"image": b""}, "The image has 0 bytes; a uint8 [1, 8, 8, 3] tensor has 192.", id="empty"),
+        pytest.param({"body": GOOD}, "The request has no part named 'image' with the bytes of a tensor.", id="no part"),
+        pytest.param({"image": "text"}, "The request has no part named 'image' with the bytes of a tensor.", id="text"),
+    ],
+)
+def test_a_malformed_item_fails_alone(handler: Handler, item: dict[str, Any], sentence: str) -> None:
+    first, malformed, last = handler.infer([{"image": bytes([1]) * 192}, item, {"image": bytes([9]) * 192}])
+    assert metadata(malformed) == {"code": "invalid_input", "error": sentence}
+    assert load(malformed) == {}
+    assert load(first)["scores"][0, 0] == 1
+    assert load(last)["scores"][0, 0] == 9
+    assert metadata(first)["batch_size"] == "2"
+
+
+def test_an_item_the_model_fails_on_does_not_spoil_the_others(handler: Handler) -> None:
+    first, failed, last = handler.infer([{"image": GOOD}, {"image": BAD_FOR_THE_MODEL}, {"image": bytes(192)}])
+    assert metadata(failed)["code"] == "inference_failed"
+    assert metadata(failed)["error"].endswith("too bright")
+    np.testing.assert_allclose(load(first)["scores"], row_means(GOOD), rtol=1e-6)
+    assert load(last)["scores"].max() == 0
+    assert metadata(first)["batch_size"] == "1"
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError("no memory")], ids=["device", "host"]
+)
+def test_running_out_of_memory_for_a_batch_is_survived_one_by_one(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    assert handler.model is not None
+    run = handler.model.run
+
+    def only_one(size: int) -> dict[str, np.ndarray[Any, Any]]:
+        if size > 1:
+            raise error
+        return run(size)
+
+    monkeypatch.setattr(handler.model, "run", only_one)
+    answers = handler.infer([{"image": bytes([value]) * 192} for value in (1, 2, 3, 4)])
+    assert [load(answer)["scores"][0, 0] for answer in answers] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.AcceleratorError("device-side assert"), RuntimeError("CUDA error: an illegal memory access")],
+    ids=["from torch", "from TorchScript"],
+)
+def test_a_broken_accelerator_ends_the_process_for_torchserve_to_start_another(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(size: int) -> None:
+        raise error
+
+    monkeypatch.setattr(handler.model, "run", broken)
+    with pytest.raises(SystemExit):
+        handler.infer([{"image": GOOD}])
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        pytest.param(b"not a zip file", "RuntimeError", id="unreadable"),
+        pytest.param(
+            wrong_name, "returned {'logits': ('float32', 1, 8)}; model.yaml promises {'scores'", id="wrong name"
+        ),
+        pytest.param(no_names, "the module returned a Tensor, not a dictionary of tensors", id="no names"),
+        pytest.param(batch_of_one, "shape '[1, 8, 24]' is invalid for input of size 768", id="batch frozen at 1"),
+    ],
+)
+def test_a_model_that_cannot_serve_keeps_its_reason_and_says_it_to_everyone(
+    make_package: MakePackage, broken: Forward | bytes, reason: str
+) -> None:
+    handler = initialized(make_package(broken))
+    description = handler.describe()
+    assert description["state"] == "failed"
+    assert reason in description["reason"]
+    assert "\n" not in description["reason"]
+    for answer in handler.infer([{"image": GOOD}] * 2):
+        assert metadata(answer)["code"] == "model_not_loaded"
+        assert reason in metadata(answer)["error"]
+
+
+def test_a_loaded_model_describes_itself(handler: Handler) -> None:
+    assert handler.describe() == {
+        "state": "ready",
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        "max_batch": 4,
+        "torch": torch.__version__,
+    }
+
+
+def test_loading_runs_batch_one_and_the_largest_batch(
+    make_package: MakePackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    run = module.Model.run
+
+    def noted(self: module.Model, size: int) -> dict[str, np.ndarray[Any, Any]]:
+        sizes.append(size)
+        return run(self, size)
+
+    monkeypatch.setattr(module.Model, "run", noted)
+    initialized(make_package(), batch_size=6)
+    assert set(sizes) == {1, 6}
+
+
+def test_nothing_is_printed_for_an_ordinary_batch(handler: Handler) -> None:
+    assert logging.getLogger().level == logging.WARNING
+
+
+def test_torchserves_entry_point_loads_describes_and_infers(
+    make_package: MakePackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_handler", Handler())
+    folder = unpacked(make_package())
+    assert module.handle(None, FakeContext(folder)) is None
+    described = module.handle([{}], FakeContext(folder, headers={"describe": "True"}))
+    assert described is not None
+    assert json.loads(described[0])["state"] == "ready"
+    answers = module.handle([{"image": GOOD}], FakeContext(folder))
+    assert isinstance(answers, list)  # TorchServe asks for exactly this type
+    assert isinstance(answers[0], bytes)
+    assert list(load(answers[0])) == ["scores"]
+
+
+def test_the_handler_imports_nothing_of_this_repository() -> None:
+    """It is packed into the archive alone."""
+    tree = ast.parse(Path(module.__file__).read_text())
+    imported = {
+        node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+    }
+    imported |= {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "safetensors", "torch", "yaml"}

@@ -1,0 +1,61 @@
+"""What each worker's gRPC codes mean: facts of two servers, tried on the real ones."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+import pytest
+
+from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
+from gateway.runtimes import tf, torch
+from gateway.runtimes.base import ModelRef
+
+Code = grpc.StatusCode
+DIGITS = ModelRef("digits", 1)
+
+
+def rpc_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "meaning"),
+    [
+        (Code.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceeded),
+        (Code.UNAVAILABLE, "failed to connect to all addresses", RuntimeUnavailable),
+        (Code.UNAVAILABLE, "Stream removed (Socket closed)", RuntimeUnavailable),
+        (
+            Code.INTERNAL,
+            "Model not found: x\norg.pytorch.serve.archive.model.ModelNotFoundException",
+            RuntimeUnavailable,
+        ),
+        (Code.INTERNAL, "Model version: 9 does not exist\n….ModelVersionNotFoundException", RuntimeUnavailable),
+        (Code.INTERNAL, 'Model "x" Version 1" has no worker to serve inference request.', RuntimeUnavailable),
+        (Code.RESOURCE_EXHAUSTED, "Worker died.\n…InternalServerException", RuntimeUnavailable),
+        (Code.INTERNAL, "Worker died.\n…InternalServerException", RuntimeUnavailable),
+        (Code.CANCELLED, "Stream removed (RST_STREAM error code 8)", RuntimeFailed),  # a message over its limit
+        (Code.INTERNAL, "anything else", RuntimeFailed),
+    ],
+)
+def test_torchserves_codes(code: grpc.StatusCode, details: str, meaning: type[RuntimeFault]) -> None:
+    fault = torch.translate(DIGITS, rpc_error(code, details))
+    assert type(fault) is meaning
+    assert details not in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "meaning"),
+    [
+        (Code.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceeded),
+        (Code.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full", RuntimeUnavailable),
+        (Code.NOT_FOUND, "Servable not found for request: Specific(x, 1)", RuntimeUnavailable),
+        (Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue", RuntimeUnavailable),
+        (Code.INVALID_ARGUMENT, "input size does not match signature", RuntimeFailed),
+        (Code.FAILED_PRECONDITION, "Serving signature key not found", RuntimeFailed),
+        (Code.INTERNAL, "anything else", RuntimeFailed),
+    ],
+)
+def test_tensorflow_servings_codes(code: grpc.StatusCode, details: str, meaning: type[RuntimeFault]) -> None:
+    fault = tf.translate(DIGITS, rpc_error(code, details))
+    assert type(fault) is meaning
+    assert details not in str(fault)

@@ -1,0 +1,195 @@
+"""TorchServe's handler for a Tandem model: bytes of pictures in, safetensors out.
+
+It is packed into every archive and runs inside TorchServe's Python worker, so it imports nothing of this repository.
+The wire, for each request of a batch:
+
+    in   {"image": bytes of one uint8 [1, H, W, 3] tensor, C order}
+    out  a safetensors buffer: the named output tensors with batch dimension 1, metadata {"batch_size", "inference_ms"};
+         or no tensors and metadata {"error": sentence, "code": invalid_input | model_not_loaded | inference_failed}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import yaml
+from safetensors.numpy import save
+
+logger = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, Any]
+
+WARM_UP_RUNS = 3
+"""TorchScript profiles a graph in its first run and optimises it in its second: the third is the first ordinary one."""
+
+
+class Context(Protocol):
+    """What is used of TorchServe's context."""
+
+    @property
+    def system_properties(self) -> Mapping[str, Any]: ...
+
+    def get_request_header(self, idx: int, key: str) -> str | None: ...
+
+
+class ItemError(Exception):
+    """Why one item of a batch has no answer. `code` travels to the gateway."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class Model:
+    """A loaded TorchScript module that was tried at batch 1 and at the largest batch."""
+
+    def __init__(self, folder: Path, gpu: int | None, max_batch: int) -> None:
+        """Raises any exception of reading, moving or running the model: what it says is the reason a client sees."""
+        spec = yaml.safe_load((folder / "model.yaml").read_text())
+        self.shape = (int(spec["input"]["height"]), int(spec["input"]["width"]), 3)
+        self.outputs = {name: (output["dtype"], output["shape"]) for name, output in spec["outputs"].items()}
+        self.device = torch.device("cpu" if gpu is None or not torch.cuda.is_available() else f"cuda:{gpu}")
+        # Batches come in all sizes: never compile once more for each new one.
+        torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
+        self.module = torch.jit.load(str(folder / "model.pt"), map_location=self.device).eval()
+        self.batch = torch.empty((max_batch, *self.shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        self.rows = self.batch.numpy().reshape(max_batch, -1)
+        self.batch.random_()
+        for size in (1, max_batch):
+            for _ in range(WARM_UP_RUNS):
+                self._check(self.run(size), size)
+
+    def read(self, row: int, item: Mapping[str, Any]) -> None:
+        """Copy the picture of `item` into row `row` of the batch buffer. Raises ItemError."""
+        image = item.get("image")
+        if not isinstance(image, bytes | bytearray):
+            raise ItemError("invalid_input", "The request has no part named 'image' with the bytes of a tensor.")
+        pixels = np.frombuffer(image, dtype=np.uint8)
+        if pixels.size != self.rows[row].size:
+            shape = ", ".join(map(str, (1, *self.shape)))
+            raise ItemError(
+                "invalid_input",
+                f"The image has {pixels.size} bytes; a uint8 [{shape}] tensor has {self.rows[row].size}.",
+            )
+        self.rows[row] = pixels
+
+    def run(self, size: int) -> dict[str, Array]:
+        """The outputs, on the CPU, for the first `size` rows of the batch buffer."""
+        with torch.inference_mode():
+            outputs = self.module(self.batch[:size].to(self.device, non_blocking=True))
+            if not isinstance(outputs, dict):
+                raise TypeError(f"the module returned a {type(outputs).__name__}, not a dictionary of tensors")
+            return {name: tensor.contiguous().cpu().numpy() for name, tensor in outputs.items()}
+
+    def _check(self, outputs: Mapping[str, Array], size: int) -> None:
+        found = {name: (array.dtype.name, *array.shape) for name, array in outputs.items()}
+        promised = {name: (dtype, size, *shape) for name, (dtype, shape) in self.outputs.items()}
+        if found != promised:
+            raise ValueError(f"for batch {size} the module returned {found}; model.yaml promises {promised}")
+
+
+class Handler:
+    """Answers batches.
+
+    A model that can't be loaded keeps its reason: crashing would make TorchServe start it again and again.
+    """
+
+    def __init__(self) -> None:
+        self.model: Model | None = None
+        self.failure = "not loaded yet"
+
+    def initialize(self, context: Context) -> None:
+        # One line for each request went from here through a pipe to the JVM, to be parsed there and dropped.
+        logging.getLogger().setLevel(logging.WARNING)
+        properties = context.system_properties
+        try:
+            self.model = Model(Path(properties["model_dir"]), properties["gpu_id"], int(properties["batch_size"]))
+        except Exception as error:
+            logger.exception("the model could not be loaded")
+            self.failure = _sentence(error)
+
+    def describe(self) -> dict[str, Any]:
+        """What DescribeModel(customized=true) says."""
+        if self.model is None:
+            return {"state": "failed", "reason": self.failure}
+        return {
+            "state": "ready",
+            "device": str(self.model.device),
+            "threads": torch.get_num_threads(),
+            "max_batch": len(self.model.batch),
+            "torch": torch.__version__,
+        }
+
+    def infer(self, items: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        """One safetensors buffer for each item (no more than the batch size), in order. Items fail alone."""
+        if self.model is None:
+            error = ItemError("model_not_loaded", f"The model could not be loaded: {self.failure}")
+            return [_failed(error)] * len(items)
+        answers = [b""] * len(items)
+        self._infer_batch(self.model, items, range(len(items)), answers)
+        return answers
+
+    def _infer_batch(
+        self, model: Model, items: Sequence[Mapping[str, Any]], places: Sequence[int], answers: list[bytes]
+    ) -> None:
+        """Write the answer to `items[place]` to `answers[place]`, for each of `places`."""
+        rows: list[int] = []
+        for place in places:
+            try:
+                model.read(len(rows), items[place])
+                rows.append(place)
+            except ItemError as error:
+                answers[place] = _failed(error)
+        if not rows:
+            return
+        begin = time.perf_counter()
+        try:
+            outputs = model.run(len(rows))
+        except Exception as error:
+            if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
+                # From now on every call fails in this process: TorchServe starts a new one.
+                logger.exception("the accelerator failed; this worker ends")
+                sys.exit(1)
+            if len(rows) > 1:
+                logger.warning("a batch of %d failed (%s); running its items one by one", len(rows), _sentence(error))
+                for place in rows:
+                    self._infer_batch(model, items, [place], answers)
+            else:
+                logger.exception("inference failed")
+                answers[rows[0]] = _failed(ItemError("inference_failed", f"Inference failed: {_sentence(error)}"))
+            return
+        elapsed_ms = (time.perf_counter() - begin) * 1000
+        metadata = {"batch_size": str(len(rows)), "inference_ms": f"{elapsed_ms:.3f}"}
+        for row, place in enumerate(rows):
+            answers[place] = save({name: array[row : row + 1] for name, array in outputs.items()}, metadata)
+
+
+def _failed(error: ItemError) -> bytes:
+    return save({}, {"error": str(error), "code": error.code})
+
+
+def _sentence(error: BaseException) -> str:
+    """An exception in one line; TorchScript's errors are many, the last is the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}".rstrip(": ")
+
+
+_handler = Handler()
+
+
+def handle(items: Sequence[Mapping[str, Any]] | None, context: Context) -> list[bytes] | list[str] | None:
+    """TorchServe's entry point: once with no items to load the model, then with each batch."""
+    if items is None:
+        _handler.initialize(context)
+        return None
+    if context.get_request_header(0, "describe"):
+        return [json.dumps(_handler.describe())]
+    return list(_handler.infer(items))
