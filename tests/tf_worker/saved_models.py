@@ -1,0 +1,65 @@
+"""The small SavedModels that the tests serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+
+class Scale(tf.Module):  # type: ignore[misc]  # tensorflow has no types
+    """`scaled` = x × factor; `total`, the sum of each row of that."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = tf.Variable(factor)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")])  # type: ignore[untyped-decorator]
+    def both(self, x: Any) -> dict[str, Any]:
+        scaled = x * self.factor
+        return {"scaled": scaled, "total": tf.reduce_sum(scaled, axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])  # type: ignore[untyped-decorator]
+    def any_width(self, x: Any) -> dict[str, Any]:
+        return {"scaled": x * self.factor}
+
+
+class Choosy(tf.Module):  # type: ignore[misc]
+    """Gives pictures back; fails a batch in which any value is 255."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2, 2, 3], tf.uint8, name="image")])  # type: ignore[untyped-decorator]
+    def __call__(self, image: Any) -> dict[str, Any]:
+        with tf.control_dependencies([tf.debugging.assert_less(image, tf.constant(255, tf.uint8), message="a 255")]):
+            return {"image": tf.identity(image)}
+
+
+class Words(tf.Module):  # type: ignore[misc]
+    """Strings, whole numbers, truth values and a half in one answer."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="word")])  # type: ignore[untyped-decorator]
+    def __call__(self, word: Any) -> dict[str, Any]:
+        length = tf.strings.length(word)
+        return {
+            "upper": tf.strings.upper(word),
+            "length": length,
+            "long": length > 3,
+            "half": tf.cast(length, tf.float16) / 2,
+        }
+
+
+class Slow(tf.Module):  # type: ignore[misc]
+    """Counts up to n, one step of the graph at a time."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32, name="n")])  # type: ignore[untyped-decorator]
+    def __call__(self, n: Any) -> dict[str, Any]:
+        return {"n": tf.while_loop(lambda i: i < n, lambda i: (i + 1,), (tf.constant(0),), parallel_iterations=1)[0]}
+
+
+def save(module: Any, path: Path) -> None:
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.__call__})
+
+
+def save_scale(path: Path, factor: float) -> None:
+    module = Scale(factor)
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.both, "any_width": module.any_width})

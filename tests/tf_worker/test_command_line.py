@@ -1,0 +1,113 @@
+"""Flags, and what is said to somebody who got one wrong. None of this waits for TensorFlow to be imported."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tf_worker import flags, model_config
+from tf_worker.errors import StartError
+
+ROOT = Path(__file__).parents[2]
+MODEL = ("--model_base_path=/models/x",)
+
+
+def test_a_flags_value_follows_an_equals_sign_or_a_space() -> None:
+    for arguments in (["--port=18500", *MODEL], ["--port", "18500", *MODEL]):
+        assert flags.parse(arguments).port == 18500
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("--enable_batching", True), ("--enable_batching=true", True), ("--enable_batching=false", False)],
+)
+def test_a_boolean_flag_needs_no_value(argument: str, value: bool) -> None:
+    assert flags.parse([argument, *MODEL]).enable_batching is value
+
+
+def test_one_model_can_be_served_without_a_file() -> None:
+    (model,) = model_config.from_flags(
+        flags.parse(["--model_name=x", "--model_base_path=/models/x"])
+    ).model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == ("x", "/models/x", "tensorflow")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        pytest.param(["--rest_api_port=1"], "unknown flag --rest_api_port=1; .* docs/tf-worker.md", id="unknown"),
+        pytest.param(["--port=http"], "--port: expected a port from 1 to 65535, got 'http'", id="port"),
+        pytest.param(["--enable_batching=perhaps"], "expected true or false, got 'perhaps'", id="boolean"),
+        pytest.param(["--port", "18500"], "nothing to serve", id="no-model"),
+        pytest.param([*MODEL, "--batching_parameters_file=x"], "without --enable_batching", id="batching-file"),
+        pytest.param(["--model_base_path=models/x"], "absolute path or URI; got base_path.*=models/x", id="relative"),
+        pytest.param(["--model_config_file=/nowhere"], "cannot read /nowhere: No such file", id="no-file"),
+        pytest.param(["--model_config_file={folder}"], "cannot read .*: Is a directory", id="directory"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line(arguments: list[str], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=reason) as caught:
+        model_config.from_flags(flags.parse([argument.format(folder=tmp_path) for argument in arguments]))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("model_config_list { config { nam: 'x' } }", "line:column 1:30 .* no field named", id="field"),
+        pytest.param("custom_model_config {}", "Only ModelConfigList is currently supported", id="custom"),
+        pytest.param("", "Only ModelConfigList is currently supported", id="empty"),
+        pytest.param(
+            "model_config_list { config { name: 'x' base_path: '/x' } }",
+            "model_platform, model name is x",
+            id="platform",
+        ),
+        pytest.param(
+            "model_config_list { config { name: 'x' base_path: '/x' model_platform: 'pytorch' } }",
+            "Model x requests unsupported platform pytorch",
+            id="other-platform",
+        ),
+        pytest.param(
+            "model_config_list {"
+            " config { name: 'x' base_path: '/x' model_platform: 'tensorflow' }"
+            " config { name: 'x' base_path: '/y' model_platform: 'tensorflow' } }",
+            "Illegal to list model x multiple times in config list",
+            id="twice",
+        ),
+    ],
+)
+def test_a_mistake_in_the_models_file_is_named_with_the_file(text: str, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    file.write_text(text)
+    with pytest.raises(StartError, match=f"models.config.*{reason}"):
+        model_config.from_flags(flags.parse([f"--model_config_file={file}"]))
+
+
+def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tf_worker.server", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_wrong_flag_ends_the_process_with_that_line_and_status_2() -> None:
+    ended = start("--prot=8500")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("tf_worker: unknown flag --prot=8500;")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_port_in_use_is_named_with_what_to_do() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = start(f"--port={port}", *MODEL)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"tf_worker: cannot listen on 127.0.0.1:{port}: Address already in use;"
+        " stop what holds it, or give another --port or --host\n"
+    )

@@ -1,0 +1,112 @@
+"""The batching parameters file, the same that `tensorflow_model_server --batching_parameters_file` reads.
+
+`BatchingParameters` is not among the messages of the tensorflow-serving-api package. Its field names, numbers and
+types are in TensorFlow Serving's servables/tensorflow/session_bundle_config.proto, the defaults and limits in
+TensorFlow's shared_batch_scheduler.h; both are restated here as facts.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
+
+from tf_worker import text_proto
+from tf_worker.errors import StartError
+
+_WRAPPED = {  # name: (field number, wrapper message)
+    "max_batch_size": (1, "Int64Value"),
+    "batch_timeout_micros": (2, "Int64Value"),
+    "max_enqueued_batches": (3, "Int64Value"),
+    "num_batch_threads": (4, "Int64Value"),
+    "thread_pool_name": (5, "StringValue"),
+    "enable_large_batch_splitting": (8, "BoolValue"),
+    "max_execution_batch_size": (9, "Int64Value"),
+}
+_NOT_HERE = ("enable_large_batch_splitting", "max_execution_batch_size", "pad_variable_length_inputs")
+
+
+@dataclass(frozen=True)
+class BatchingParameters:
+    max_batch_size: int = 1000
+    """Most rows in a batch; a request with more is refused."""
+    batch_timeout_micros: int = 0
+    """Longest wait of a request for company while a thread is free, in microseconds."""
+    max_enqueued_batches: int = 10
+    """Most batches waiting for a thread, for each signature of each version; then UNAVAILABLE."""
+    num_batch_threads: int = os.cpu_count() or 1
+    """Batches run at once, all models together."""
+    allowed_batch_sizes: tuple[int, ...] = ()
+    """Sizes a batch is padded up to; none: no padding."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
+            if getattr(self, name) < 1:
+                raise StartError(f"{name} must be positive; was {getattr(self, name)}")
+        if self.batch_timeout_micros < 0:
+            raise StartError(f"batch_timeout_micros must be non-negative; was {self.batch_timeout_micros}")
+        sizes = self.allowed_batch_sizes
+        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1):
+            raise StartError("allowed_batch_sizes must be positive and increasing")
+        if sizes and sizes[-1] != self.max_batch_size:
+            raise StartError(
+                "Last entry in allowed_batch_sizes must match max_batch_size; "
+                f"last entry was {sizes[-1]}; expected {self.max_batch_size}"
+            )
+
+    def padded_size(self, rows: int) -> int:
+        """The size a batch of so many rows is run with; there is no row to pad an empty one with."""
+        sizes = self.allowed_batch_sizes
+        return sizes[bisect_left(sizes, rows)] if sizes and rows else rows
+
+    def likely_sizes(self) -> list[int]:
+        """The sizes worth warming up: all that are allowed, or the powers of two and the greatest."""
+        if self.allowed_batch_sizes:
+            return list(self.allowed_batch_sizes)
+        powers = [2**n for n in range(self.max_batch_size.bit_length()) if 2**n < self.max_batch_size]
+        return [*powers, self.max_batch_size]
+
+
+def read(path: Path) -> BatchingParameters:
+    """Raises StartError for a file that cannot be read, a value out of range, or a field the stand-in lacks."""
+    message = text_proto.read(path, _message())
+    for name in _NOT_HERE:
+        if getattr(message, name) if name == "pad_variable_length_inputs" else message.HasField(name):
+            raise StartError(f"{path}: the stand-in has no {name}; see docs/tf-worker.md")
+    values: dict[str, Any] = {
+        name: getattr(message, name).value
+        for name in BatchingParameters.__dataclass_fields__
+        if name in _WRAPPED and message.HasField(name)
+    }
+    try:
+        return BatchingParameters(**values, allowed_batch_sizes=tuple(message.allowed_batch_sizes))
+    except StartError as error:
+        raise StartError(f"{path}: {error}") from error
+
+
+def _message() -> Any:
+    """An empty BatchingParameters message, of a pool of its own: the real definition may be in the default one."""
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="tandem/batching_parameters.proto", package="tensorflow.serving", syntax="proto3"
+    )
+    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
+    message = file.message_type.add(name="BatchingParameters")
+    for name, (number, wrapper) in _WRAPPED.items():
+        message.field.add(
+            name=name,
+            number=number,
+            label=kinds.LABEL_OPTIONAL,
+            type=kinds.TYPE_MESSAGE,
+            type_name=f".google.protobuf.{wrapper}",
+        )
+    message.field.add(name="allowed_batch_sizes", number=6, label=kinds.LABEL_REPEATED, type=kinds.TYPE_INT64)
+    message.field.add(name="pad_variable_length_inputs", number=7, label=kinds.LABEL_OPTIONAL, type=kinds.TYPE_BOOL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.BatchingParameters"))()

@@ -1,0 +1,96 @@
+"""The command line: those of tensorflow_model_server's flags that the stand-in has, by the same names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from tf_worker.errors import StartError
+
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+
+
+@dataclass(frozen=True)
+class Flags:
+    host: str
+    """Address to listen on. Our own flag: the real server always listens on all of them."""
+    port: int
+    model_config_file: Path | None
+    model_name: str
+    model_base_path: str | None
+    enable_batching: bool
+    batching_parameters_file: Path | None
+    allow_version_labels_for_unavailable_models: bool
+    file_system_poll_wait_seconds: int
+    tensorflow_intra_op_parallelism: int
+    tensorflow_inter_op_parallelism: int
+
+
+def parse(arguments: Sequence[str]) -> Flags:
+    """Read `--flag=value` and `--flag value`. Raises StartError with one line that names the wrong flag."""
+    parser = _Parser(
+        prog="python -m tf_worker.server",
+        description="A stand-in for TensorFlow Serving's tensorflow_model_server (docs/tf-worker.md).",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    add("--port", type=_port, default=8500, help="gRPC port (8500)")
+    add("--model_config_file", type=Path, help="ModelServerConfig in protobuf text format")
+    add("--model_name", default="default", help="name of the one model, without --model_config_file (default)")
+    add("--model_base_path", help="folder of the one model's versions, without --model_config_file")
+    _add_bool(parser, "--enable_batching", "join requests into batches")
+    add("--batching_parameters_file", type=Path, help="BatchingParameters in protobuf text format")
+    _add_bool(
+        parser,
+        "--allow_version_labels_for_unavailable_models",
+        "let a new version label name a version that is not loaded yet; needed for labels in a config file",
+    )
+    add(
+        "--file_system_poll_wait_seconds",
+        type=_natural_number,
+        default=1,
+        help="how often to look for new and removed versions; 0: only at the start (1)",
+    )
+    add("--tensorflow_intra_op_parallelism", type=_natural_number, default=0, help="threads in an op; 0: auto")
+    add("--tensorflow_inter_op_parallelism", type=_natural_number, default=0, help="ops at once; 0: auto")
+
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise StartError(f"unknown flag {unknown[0]}; --help lists those the stand-in has, docs/tf-worker.md the rest")
+    flags = Flags(**vars(known))
+    if flags.model_config_file is None and not flags.model_base_path:
+        raise StartError("nothing to serve: give --model_config_file or --model_base_path")
+    if flags.batching_parameters_file is not None and not flags.enable_batching:
+        raise StartError("--batching_parameters_file is set without --enable_batching=true")
+    return flags
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise StartError(message)
+
+
+def _add_bool(parser: argparse.ArgumentParser, name: str, help_: str) -> None:
+    parser.add_argument(name, type=_boolean, nargs="?", const=True, default=False, metavar="true|false", help=help_)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE + _FALSE:
+        return text.lower() in _TRUE
+    raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+
+
+def _natural_number(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text!r}")

@@ -1,0 +1,135 @@
+"""The server's life: load, listen, serve, drain. Imports TensorFlow; server.py checks the command line before that.
+
+Requests are handled in threads, not in an event loop: a thread that runs the model itself spares two hand-overs a
+request, which cost more than everything else around a small model (docs/tf-worker.md has the numbers).
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+import grpc
+import tensorflow as tf
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from tf_worker.batcher import Batcher
+from tf_worker.batching_parameters import BatchingParameters
+from tf_worker.errors import ServingError, StartError
+from tf_worker.flags import Flags
+from tf_worker.models import Models
+from tf_worker.runner import DirectRunner, Runner
+from tf_worker.servable import Servable
+from tf_worker.services import ModelService, PredictionService
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 5.0
+"""How long requests that were accepted may take to finish once the server is told to stop."""
+WARM_UP_BUDGET_S = 10.0
+"""Longest warm-up of a version, in seconds; the run under way when it ends is finished."""
+THREADS = 256
+"""Requests handled at once, those that wait for a batch included; more wait for a thread."""
+HEALTH_NAMES = ("", "ModelService", "PredictionService")
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.so_reuseport", 0),  # two servers on one port would share its connections, and neither would know
+]
+
+
+class Signal(Enum):
+    READY = "the newest version of every model has loaded or failed"
+    STOP = "SIGTERM or SIGINT"
+
+
+Events = SimpleQueue[Signal | StartError]  # whose put() may be called in a signal handler
+
+
+def serve(flags: Flags, config: Any, batching: BatchingParameters | None) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was accepted. Raises StartError."""
+    events: Events = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: events.put(Signal.STOP))
+    models = Models(
+        _loader(_session_config(flags), batching.likely_sizes() if batching else [1]),
+        labels_before_versions=flags.allow_version_labels_for_unavailable_models,
+        on_ready=lambda: events.put(Signal.READY),
+    )
+    poll_s = flags.file_system_poll_wait_seconds
+    Thread(target=_keep_up, args=(models, config, poll_s, events), name="models", daemon=True).start()
+
+    event = events.get()
+    if isinstance(event, StartError):
+        raise event
+    if event is Signal.STOP:
+        return
+    healthy = health.HealthServicer()
+    server = _listen(f"{flags.host}:{flags.port}", models, Batcher(batching) if batching else DirectRunner(), healthy)
+    while events.get() is not Signal.STOP:
+        pass
+    log.info("stopping: finishing what was accepted, for at most %.0f s", GRACE_S)
+    healthy.enter_graceful_shutdown()
+    server.stop(GRACE_S).wait()
+
+
+def _keep_up(models: Models, config: Any, poll_s: float, events: Events) -> None:
+    """Load the first configuration, then follow what comes and goes in the base paths."""
+    try:
+        models.reload(config)
+    except ServingError as error:
+        log.error("%s", error.message)
+        events.put(StartError(error.message))  # of no effect once the server is ready: then the others are served
+    while poll_s:
+        time.sleep(poll_s)
+        try:
+            models.follow_file_system()
+        except Exception:
+            log.exception("looking for new versions failed")
+
+
+def _loader(session_config: Any, warm_up_sizes: list[int]) -> Callable[[str, int, Path], Servable]:
+    def load(name: str, version: int, path: Path) -> Servable:
+        started = time.monotonic()
+        servable = Servable.load(path, session_config)
+        loaded = time.monotonic()
+        servable.warm_up(warm_up_sizes, budget_s=WARM_UP_BUDGET_S, clock=time.monotonic)
+        log.info("%s %d: loaded in %.1f s, warm in %.1f s", name, version, loaded - started, time.monotonic() - loaded)
+        return servable
+
+    return load
+
+
+def _listen(address: str, models: Models, runner: Runner, healthy: health.HealthServicer) -> grpc.Server:
+    server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="request"), options=_OPTIONS)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(models, runner), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {address}: {error}") from error
+    server.start()
+    for name in HEALTH_NAMES:
+        healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+    log.info("Running gRPC ModelServer at %s ...", address)
+    return server
+
+
+def _session_config(flags: Flags) -> Any:
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism,
+        inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism,
+        allow_soft_placement=True,
+    )
+    config.gpu_options.allow_growth = True  # another runtime may have its models on the same GPU
+    return config
