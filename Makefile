@@ -1,0 +1,52 @@
+# Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
+PYTHON ?= python3
+
+.PHONY: help setup up test test-torch test-tf test-gateway check bench proto clean
+
+help:
+	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
+	$(info make test    set everything up and run all tests)
+	$(info make check   formatting, lint, types, generated files)
+	$(info make bench   measure each part of the way of a request)
+	$(info make proto   compile the .proto files)
+	$(info make setup   only make the environments)
+	$(info make clean   remove the environments and caches; var/ with models, keys and logs stays)
+	@true
+
+setup:
+	@$(PYTHON) -m tandem.bootstrap
+
+up:
+	@$(PYTHON) -m tandem.bootstrap --up
+	@.venv/bin/tandem up
+
+# All three parts run, whatever the first ones say; it fails if one does.
+test: setup
+	@$(MAKE) --no-print-directory --keep-going test-torch test-tf test-gateway
+
+test-torch: setup
+	.venv-torch/bin/python -m pytest tests/torch_worker
+
+test-tf: setup
+	.venv-tf/bin/python -m pytest tests/tf_worker
+
+test-gateway: setup
+	.venv/bin/python -m pytest --ignore=tests/torch_worker --ignore=tests/tf_worker
+
+check:
+	@$(PYTHON) -m tandem.bootstrap .venv
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy gateway proto modelkit tandem tf_worker torch_worker models loadtests tests
+	.venv/bin/python -m proto.compile --check
+
+bench: setup
+	.venv/bin/python -m loadtests.bench
+
+proto:
+	@$(PYTHON) -m tandem.bootstrap .venv
+	.venv/bin/python -m proto.compile
+
+clean:
+	rm -rf .venv .venv-torch .venv-tf .venv-convert build dist tandem_serving.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

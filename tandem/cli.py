@@ -1,0 +1,166 @@
+"""`tandem`: the command line.
+
+Exit codes: 0 all is well; 1 the gateway refused or failed a request or one side of a comparison, or the stack could not
+be started; 2 wrong usage, or a picture that cannot be read; 3 no gateway answers.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tandem import tables
+from tandem.client import Client, Json, NotReachable, Question, Refused, in_one_line
+from tandem.preflight import Problem
+
+EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One vision model on two runtimes, behind one endpoint.",
+    epilog="Exit codes: 0 well; 1 refused or failed; 2 wrong usage or unreadable picture; 3 no gateway answers.",
+)
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures; each is one request, in this order.")]
+Url = Annotated[str | None, typer.Option(envvar="TANDEM_URL", help="The gateway; by default the local stack's.")]
+Model = Annotated[str | None, typer.Option(help="The model; may be left out where there is only one.")]
+Version = Annotated[int | None, typer.Option(min=1, help="The model's version; by default its default version.")]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Most classes for each picture.")]
+Timeout = Annotated[int | None, typer.Option("--timeout-ms", min=1, help="Deadline of each request, in milliseconds.")]
+Report = tuple[Table, Callable[[Table, Path, Json], None]]
+"""The table, and what adds an answer to it."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="The gateway's JSON, one line for each picture.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tandem {importlib.metadata.version('tandem-serving')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version and end.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def up() -> None:
+    """Start both runtimes and the gateway here, and keep them running until Ctrl-C."""
+    from tandem.up import up as run
+
+    try:
+        run()
+    except Problem as problem:
+        _fail(str(problem), EXIT_FAILED)
+
+
+@app.command()
+def predict(
+    images: Images,
+    url: Url = None,
+    model: Model = None,
+    runtime: Annotated[str | None, typer.Option(help="torch, tf or auto: as the model's policy says.")] = None,
+    version: Version = None,
+    top_k: TopK = None,
+    timeout_ms: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask one runtime what is in each picture."""
+    question = Question(runtime, version, top_k, timeout_ms)
+    _ask("predict", images, url, model, question, None if as_json else (tables.predict_table(), tables.predict_row))
+
+
+@app.command()
+def compare(
+    images: Images,
+    url: Url = None,
+    model: Model = None,
+    version: Version = None,
+    top_k: TopK = None,
+    timeout_ms: Timeout = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask both runtimes what is in each picture, and whether they agree."""
+    question = Question(None, version, top_k, timeout_ms)
+    _ask("compare", images, url, model, question, None if as_json else (tables.compare_table(), tables.compare_row))
+
+
+def _ask(
+    what: str, images: list[Path], url: str | None, model: str | None, question: Question, report: Report | None
+) -> None:
+    """One request for each picture: one that is refused does not take others with it, and no limit on a request's size
+    or number of pictures stands in the way. Without a report the answers are printed as JSON."""
+    for image in images:
+        if not image.is_file():
+            _fail(f"{image} is a folder." if image.is_dir() else f"There is no file {image}.", EXIT_USAGE)
+    failures: list[str] = []
+    with Client(url or _local_url()) as client:
+        try:
+            name = model or _only_model(client)
+            for image in images:
+                answer, problems = _answer(client, what, name, image, question)
+                failures += [f"{image}: {in_one_line(problem)}" for problem in problems]
+                if report is None:
+                    typer.echo(json.dumps(answer, ensure_ascii=False))
+                elif answer in problems:
+                    tables.failed_row(report[0], image, answer)
+                else:
+                    report[1](report[0], image, answer)
+        except OSError as error:
+            _fail(f"{error.filename} cannot be read: {error.strerror}.", EXIT_USAGE)
+        except Refused as refused:
+            _fail(str(refused), EXIT_FAILED)
+        except NotReachable as error:
+            _fail(str(error), EXIT_UNREACHABLE)
+        finally:
+            if report is not None and report[0].row_count:
+                Console(width=None if sys.stdout.isatty() else 200).print(report[0])
+            for failure in failures:
+                typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _answer(client: Client, what: str, model: str, image: Path, question: Question) -> tuple[Json, list[Json]]:
+    """The gateway's answer, and the problems: the answer itself, or those of one side of a comparison."""
+    try:
+        answer = client.ask(what, model, image, question)
+    except Refused as refused:
+        return refused.problem, [refused.problem]
+    return answer, [part["error"] for part in answer.get("runtimes", {}).values() if "error" in part]
+
+
+def _only_model(client: Client) -> str:
+    names = client.models()
+    if len(names) != 1:
+        known = f"there are {', '.join(names)}" if names else "the gateway serves none"
+        _fail(f"Say which model with --model: {known}.", EXIT_USAGE)
+    return names[0]
+
+
+def _local_url() -> str:
+    from tandem.stack import gateway_url, read_settings
+
+    try:
+        return gateway_url(read_settings())
+    except Problem as problem:
+        _fail(str(problem), EXIT_USAGE)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)  # noqa: T201
+    raise typer.Exit(code)

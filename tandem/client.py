@@ -1,0 +1,109 @@
+"""The gateway's HTTP API, as the command line uses it."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+Json = dict[str, Any]
+
+
+class NotReachable(Exception):
+    """No gateway answers at that address."""
+
+
+class Refused(Exception):
+    """The gateway answered with a problem."""
+
+    def __init__(self, problem: Json) -> None:
+        super().__init__(in_one_line(problem))
+        self.problem = problem
+
+
+def in_one_line(problem: Json) -> str:
+    """A problem+json as a person reads it."""
+    code = f" {problem['code']}" if "code" in problem else ""
+    request = f" [request {problem['request_id']}]" if "request_id" in problem else ""
+    return f"{problem['title']} ({problem['status']}{code}): {problem['detail']}{request}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about each picture. None: left to the gateway."""
+
+    runtime: str | None = None
+    version: int | None = None
+    top_k: int | None = None
+    timeout_ms: int | None = None
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        return {name: str(value) for name, value in vars(self).items() if value is not None}
+
+
+class Client:
+    """Every method raises NotReachable or Refused."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        # The gateway has the deadline. This limit is for one that accepts and never answers.
+        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(90, connect=5))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def models(self) -> list[str]:
+        """The names of the models the gateway serves."""
+        return [str(model["name"]) for model in self._answer("GET", "/v1/models")["models"]]
+
+    def ask(self, what: str, model: str, image: Path, question: Question) -> Json:
+        """`what`: predict or compare. Raises OSError if the picture cannot be read."""
+        kind = mimetypes.guess_type(image)[0] or "application/octet-stream"
+        return self._answer(
+            "POST",
+            f"/v1/models/{model}/{what}",
+            params=question.parameters,
+            files={"image": (image.name, image.read_bytes(), kind)},
+        )
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        files: Mapping[str, tuple[str, bytes, str]] | None = None,
+    ) -> Json:
+        try:
+            response = self._http.request(method, path, params=params, files=files)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NotReachable(
+                f"No gateway answers at {self._url} ({error or type(error).__name__}). Is the stack up? `make up`"
+                " starts it; --url or TANDEM_URL names another."
+            ) from error
+        try:
+            body = response.json()
+        except json.JSONDecodeError:
+            body = None
+        if isinstance(body, dict) and response.is_success:
+            return body
+        if isinstance(body, dict) and body.keys() >= {"title", "status", "detail"}:
+            raise Refused(body)
+        raise Refused(
+            {
+                "title": "Not an answer of Tandem's gateway",
+                "status": response.status_code,
+                "detail": f"{self._url} answered {response.text[:200]!r}. Is that the right address?",
+            }
+        )

@@ -1,0 +1,153 @@
+"""What the embedded stack consists of: the processes, their ports, and what its gateway says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from gateway.settings import Settings
+from tandem.preflight import Endpoint, Problem
+from tandem.supervisor import Service
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository: workers are run from it, never installed."""
+
+GRACE_S = 12.0
+"""More than the gateway's own limit for the requests in flight, so that they are answered."""
+
+
+def read_settings() -> Settings:
+    """The settings in the environment, with an absolute `var`. Raises Problem."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = "__".join(str(part) for part in first["loc"]).upper()
+        raise Problem(f"TANDEM_{variable}: {first['msg']}; it is {first['input']!r}.") from None
+    return settings.model_copy(update={"var": settings.var.resolve()})
+
+
+def endpoints(settings: Settings) -> Iterator[Endpoint]:
+    """Every port the stack listens on. Raises Problem for an address that is not host:port."""
+    torch = settings.torch
+    worker = host_and_port("TANDEM_TORCH__ADDRESS", torch.address)
+    yield Endpoint("gateway HTTP", "TANDEM_HTTP__PORT", settings.http.host, settings.http.port)
+    yield Endpoint("TorchServe gRPC inference", "TANDEM_TORCH__ADDRESS", *worker)
+    management = host_and_port("TANDEM_TORCH__MANAGEMENT_ADDRESS", torch.management_address)
+    yield Endpoint("TorchServe gRPC management", "TANDEM_TORCH__MANAGEMENT_ADDRESS", *management)
+    yield Endpoint("TorchServe HTTP inference", "TANDEM_TORCH__HTTP_PORT", worker[0], torch.http_port)
+    yield Endpoint(
+        "TorchServe HTTP management", "TANDEM_TORCH__HTTP_MANAGEMENT_PORT", worker[0], torch.http_management_port
+    )
+    yield Endpoint("TorchServe metrics", "TANDEM_TORCH__METRICS_PORT", worker[0], torch.metrics_port)
+    yield Endpoint(
+        "TensorFlow Serving gRPC", "TANDEM_TF__ADDRESS", *host_and_port("TANDEM_TF__ADDRESS", settings.tf.address)
+    )
+
+
+def host_and_port(variable: str, address: str) -> tuple[str, int]:
+    """Split `host:port`. Raises Problem."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise Problem(f"{variable}: {address!r} is not host:port, e.g. 127.0.0.1:7070.")
+    return host, int(port)
+
+
+def gateway_url(settings: Settings) -> str:
+    """Where a client on this machine finds the gateway."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.http.host, settings.http.host)  # noqa: S104
+    return f"http://{host}:{settings.http.port}"
+
+
+def check_environments() -> None:
+    """The environments of the workers are there. Raises Problem."""
+    for name in ("torch", "tf"):
+        if not _python(name).exists():
+            raise Problem(f"{ROOT / f'.venv-{name}'} is missing: run `make setup` in {ROOT}.")
+
+
+def _python(name: str = "") -> Path:
+    return ROOT / (f".venv-{name}" if name else ".venv") / "bin" / "python"
+
+
+def build(settings: Settings, environ: Mapping[str, str]) -> Service:
+    """Makes the model packages that are not up to date, and ends."""
+    command = (
+        str(_python()),
+        *("-m", "modelkit", "build"),
+        *("--store", str(settings.store)),
+        *("--serving", str(settings.serving)),
+    )
+    return Service("models", command, cwd=ROOT, env=environ, log=settings.logs / "models.log", grace_s=5.0)
+
+
+def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, ...]:
+    """The three processes, each with `environ` and what it needs of its own."""
+    torch = settings.torch
+    torch_host, torch_port = host_and_port("TANDEM_TORCH__ADDRESS", torch.address)
+    _, torch_management = host_and_port("TANDEM_TORCH__MANAGEMENT_ADDRESS", torch.management_address)
+    tf_host, tf_port = host_and_port("TANDEM_TF__ADDRESS", settings.tf.address)
+    environ = {**environ, "TANDEM_VAR": str(settings.var)}
+    commands = {
+        "torch": (
+            str(_python("torch")),
+            *("-m", "torch_worker"),
+            *("--serving", str(settings.serving / "torch")),
+            *("--work-dir", str(settings.var / "run" / "torch")),
+            *("--host", torch_host),
+            *("--grpc-port", str(torch_port)),
+            *("--grpc-management-port", str(torch_management)),
+            *("--http-port", str(torch.http_port)),
+            *("--http-management-port", str(torch.http_management_port)),
+            *("--metrics-port", str(torch.metrics_port)),
+            *("--workers", str(torch.workers)),
+        ),
+        "tf": (
+            str(_python("tf")),
+            *("-m", "tf_worker.server"),
+            *("--host", tf_host),
+            *("--port", str(tf_port)),
+            *("--model_config_file", str(settings.serving / "tf" / "models.config")),
+            "--enable_batching=true",
+            *("--batching_parameters_file", str(ROOT / "tf_worker" / "batching.config")),
+        ),
+        "gateway": (str(_python()), "-m", "gateway"),
+    }
+    return tuple(
+        Service(name, command, cwd=ROOT, env=environ, log=settings.logs / f"{name}.log", grace_s=GRACE_S)
+        for name, command in commands.items()
+    )
+
+
+class RuntimeState(BaseModel):
+    """What the gateway's /readyz says of one model on one runtime."""
+
+    state: Literal["ready", "loading", "unavailable", "failed"]
+    reason: str | None = None
+    version: str | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether waiting longer changes nothing: it answers, or cannot be loaded."""
+        return self.state in ("ready", "failed")
+
+
+class Readiness(BaseModel):
+    ready: bool
+    models: dict[str, dict[str, RuntimeState]]
+
+    @property
+    def is_settled(self) -> bool:
+        return all(state.is_settled for runtimes in self.models.values() for state in runtimes.values())
+
+
+async def ask_readiness(client: httpx.AsyncClient, url: str) -> Readiness | None:
+    """The body of /readyz; None while the gateway does not answer."""
+    try:
+        return Readiness.model_validate_json((await client.get(f"{url}/readyz")).content)
+    except (httpx.HTTPError, ValidationError):
+        return None

@@ -1,0 +1,69 @@
+"""The gateway's answers as tables for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from tandem.client import Json
+
+
+def predict_table() -> Table:
+    return _table("image", "target", "prediction", "score", "also", "total ms")
+
+
+def predict_row(table: Table, image: Path, answer: Json) -> None:
+    label, score, also = _best(answer)
+    total = f"{answer['timing_ms']['total']:.1f}"
+    table.add_row(str(image), f"{answer['runtime']}@{answer['version']}", label, score, also, total)
+
+
+def compare_table() -> Table:
+    return _table("image", "target", "prediction", "score", "rpc ms", "total ms", "agreement")
+
+
+def compare_row(table: Table, image: Path, answer: Json) -> None:
+    """A line for each runtime; the agreement stands on the first."""
+    name, verdict = str(image), _verdict(answer["agreement"])
+    for runtime, part in answer["runtimes"].items():
+        if "error" in part:
+            table.add_row(name, runtime, f"[red]{part['error']['code']}[/]", "", "", "", verdict)
+        else:
+            label, score, _ = _best(part)
+            timing = part["timing_ms"]
+            target = f"{runtime}@{part['version']}"
+            table.add_row(name, target, label, score, f"{timing['rpc']:.1f}", f"{timing['total']:.1f}", verdict)
+        name = verdict = ""
+
+
+def failed_row(table: Table, image: Path, problem: Json) -> None:
+    """A picture the gateway did not answer: nothing is left out of the table."""
+    table.add_row(str(image), "", f"[red]{problem.get('code', problem['status'])}[/]")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        is_number = name.endswith(" ms") or name == "score"
+        no_wrap = name not in ("image", "agreement")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=no_wrap)
+    return table
+
+
+def _best(answer: Json) -> tuple[str, str, str]:
+    """Label and score of the best prediction, and the next two."""
+    predictions = answer["results"][0]["predictions"]
+    if not predictions:
+        return "[dim]none[/]", "", ""
+    best, *others = predictions
+    also = ", ".join(f"{escape(each['label'])} {each['score']:.4f}" for each in others[:2])
+    return escape(best["label"]), f"{best['score']:.4f}", also
+
+
+def _verdict(agreement: Json | None) -> str:
+    if agreement is None:
+        return "[yellow]unknown[/]"
+    difference = f"scores within {agreement['max_score_difference']:.0e}"
+    return f"[green]agree[/], {difference}" if agreement["agree"] else f"[red]disagree[/], {difference}"
