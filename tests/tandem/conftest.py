@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,13 @@ class Traces:
             except psutil.Error:
                 continue
         return found
+
+    def await_count(self, count: int, give_up_s: float = 30.0) -> None:
+        """Until that many are there: what was started starts others. Fails when it takes too long."""
+        until = time.monotonic() + give_up_s
+        while len(alive := self.alive()) != count:
+            assert time.monotonic() < until, alive
+            time.sleep(0.01)
 
     def left(self, within_s: float = 0.0) -> list[psutil.Process]:
         """Those that are still there after at most that time."""

@@ -120,7 +120,7 @@ def test_once_up_it_says_where_what_to_try_and_where_the_logs_are(start_up: Star
 def test_a_worker_that_ignores_sigterm_is_killed_with_all_it_started(start_up: StartUp, traces: Traces) -> None:
     up = start_up(torch=("family", "stubborn"), tf=("family",), grace_s=0.2)
     up.until("Tandem is up")
-    assert len(traces.alive()) == 11  # the supervisor, its undertaker, the gateway, four of each worker
+    traces.await_count(11)  # the supervisor, its undertaker, the gateway, four of each worker
     assert up.end(signal.SIGHUP) == 0
     assert traces.alive() == []
 
