@@ -1,8 +1,9 @@
-"""Admission: how many requests may be at a runtime, and how many may wait for a place."""
+"""Admission: how many pictures may be at a runtime, and how many requests may wait for places."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,41 +14,60 @@ from modelkit.spec import RuntimeName
 
 
 class Admission:
-    """A place for each request at one runtime. Those without one wait, in order, up to their deadline."""
+    """A place for each picture at one runtime. Requests without enough of them wait, in order, up to their deadline."""
 
     def __init__(self, runtime: RuntimeName, *, max_inflight: int, max_queue: int, metrics: Metrics) -> None:
         self._runtime = runtime
-        self._places = asyncio.Semaphore(max_inflight)
+        self._max_inflight = self._free = max_inflight
         self._max_queue = max_queue
-        self._waiting = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._inflight_gauge = metrics.inflight.labels(runtime)
         self._queue_gauge = metrics.queue_depth.labels(runtime)
 
     @asynccontextmanager
-    async def place(self, deadline: Deadline) -> AsyncIterator[None]:
-        """Hold a place for the block. Raises Overloaded when too many wait already, DeadlineExceeded while waiting."""
-        await self._enter(deadline)
-        self._inflight_gauge.inc()
+    async def places(self, pictures: int, deadline: Deadline) -> AsyncIterator[None]:
+        """Hold a place for each of so many pictures, for the block; all there are for a request with still more.
+
+        Raises Overloaded when too many requests wait already, DeadlineExceeded while waiting.
+        """
+        count = min(pictures, self._max_inflight)
+        await self._take(count, deadline)
+        self._inflight_gauge.inc(count)
         try:
             yield
         finally:
-            self._inflight_gauge.dec()
-            self._places.release()
+            self._inflight_gauge.dec(count)
+            self._give_back(count)
 
-    async def _enter(self, deadline: Deadline) -> None:
-        if not self._places.locked():
-            await self._places.acquire()  # does not wait
+    async def _take(self, count: int, deadline: Deadline) -> None:
+        if not self._waiting and self._free >= count:
+            self._free -= count
             return
-        if self._waiting >= self._max_queue:
+        if len(self._waiting) >= self._max_queue:
             raise Overloaded(
-                f"{self._waiting} requests already wait for the {self._runtime} runtime. Try again later.",
+                f"{len(self._waiting)} requests already wait for the {self._runtime} runtime. Try again later.",
                 retry_after_s=1.0,
             )
-        self._waiting += 1
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = count, granted
+        self._waiting.append(waiter)
         self._queue_gauge.inc()
         try:
             async with deadline.guard():
-                await self._places.acquire()
+                await granted
+        except BaseException:
+            if granted.done() and not granted.cancelled():  # granted at the very moment in which it gave up
+                self._give_back(count)
+            else:
+                self._waiting.remove(waiter)
+                self._give_back(0)  # those behind may need fewer
+            raise
         finally:
-            self._waiting -= 1
             self._queue_gauge.dec()
+
+    def _give_back(self, count: int) -> None:
+        self._free += count
+        while self._waiting and self._free >= self._waiting[0][0]:
+            taken, granted = self._waiting.popleft()
+            self._free -= taken
+            granted.set_result(None)

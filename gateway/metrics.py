@@ -46,14 +46,14 @@ class Metrics:
         )
         self.inflight = Gauge(
             "tandem_inflight",
-            "Requests at the runtime now.",
+            "Pictures at the runtime now.",
             ("runtime",),
             multiprocess_mode="livesum",
             registry=registry,
         )
         self.queue_depth = Gauge(
             "tandem_queue_depth",
-            "Requests waiting for a place at the runtime now.",
+            "Requests waiting for places at the runtime now.",
             ("runtime",),
             multiprocess_mode="livesum",
             registry=registry,

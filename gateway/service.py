@@ -171,7 +171,7 @@ class Service:
         clock: StageClock,
     ) -> list[NDArray[np.float32]]:
         ref = ModelRef(spec.name, spec.version)
-        async with self._admission[runtime].place(deadline):
+        async with self._admission[runtime].places(len(pictures), deadline):
             clock.lap("queue")
             # One call for each picture: the worker makes the batches.
             infer = self._runtimes[runtime].infer

@@ -47,9 +47,9 @@ class LimitSettings(_Section):
 
 class RuntimeSettings(_Section):
     max_inflight: int = Field(64, gt=0)
-    """Most requests at once to this runtime from all gateway processes together."""
+    """Most pictures at this runtime at once, from all gateway processes together."""
     max_queue: int = Field(256, ge=0)
-    """Most requests waiting for one of those places; then 429."""
+    """Most requests waiting for places; then 429."""
 
 
 class TorchSettings(RuntimeSettings):

@@ -26,7 +26,7 @@ StartGateway = Callable[..., httpx.Client]
 
 @pytest.fixture(scope="session", autouse=True)
 def _logs() -> None:
-    log.configure(LogSettings(format="console"))
+    log.configure(LogSettings(format="console", level="warning"))
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,18 @@ async def test_400_mixed_uploads_at_32_at_once_are_all_right_and_none_is_crossed
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+async def test_more_pictures_at_once_than_the_worker_queues_wait_in_the_gateway(stack: Stack, runtime: str) -> None:
+    files = [("image", upload(number % 10)["image"]) for number in range(16)]
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
+        asked = (client.post(PREDICT, files=files, params={"runtime": runtime}) for _ in range(20))
+        answers = await asyncio.gather(*asked)
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        labels = [result["predictions"][0]["label"] for result in answer.json()["results"]]
+        assert labels == [str(number % 10) for number in range(16)]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_deadline_that_is_too_short_is_exceeded_on_the_real_worker(client: httpx.Client, runtime: str) -> None:
     answer = client.post(PREDICT, files=upload(1), params={"runtime": runtime, "timeout_ms": 1})
     assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
