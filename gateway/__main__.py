@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from gateway import log
@@ -21,8 +22,13 @@ def main() -> None:
         lines = [f"TANDEM_{'__'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
         sys.exit("The settings are not valid: " + "; ".join(lines))
     log.configure(settings.log)
+    serve(create_app(settings), settings)
+
+
+def serve(app: FastAPI, settings: Settings) -> None:
+    """Serve `app` until SIGTERM or SIGINT; what was accepted is answered first."""
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.http.host,
         port=settings.http.port,
         loop="uvloop",

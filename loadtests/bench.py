@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +32,9 @@ from gateway.runtimes.torch import TorchRuntime
 from gateway.settings import TfSettings, TorchSettings
 from loadtests.closed_loop import Call, Figures, HttpCaller, closed_loop, figures
 from modelkit import spec as model_spec
-from tests.support.stack import free_ports, stack_environment
+from modelkit.spec import InputSpec
+from tests.support.stack import HOST, ROOT, Stack, free_ports, running_stack
 
-ROOT = Path(__file__).parents[1]
-HOST = "127.0.0.1"
 MODEL = ModelRef("digits", 1)
 WARM_UP_S = 6.0  # TorchServe's JVM compiles what it runs often; before that it is several times slower
 
@@ -71,9 +70,8 @@ class Bench:
             cost = [(b - a) * 1000 / result.images for a, b in zip(before, after, strict=True)]
             self.rows.append(Row(name, len(some), result, cost[0] if gateway else None, cost[1] if worker else None))
 
-    def bare(self, picture: Path) -> None:
+    def bare(self, picture: Path, spec: InputSpec) -> None:
         """Decode and preprocess alone, in one thread of this process."""
-        spec = model_spec.read(ROOT / "var/bench/store/digits/1").input
         data = picture.read_bytes()
         latencies = []
         start_s, cpu_s = time.perf_counter(), time.process_time()
@@ -91,46 +89,69 @@ class Bench:
 async def run(seconds: float, in_flight: int, picture: Path) -> None:
     console = Console(width=120)
     bench = Bench(seconds, console)
-    with ExitStack() as processes:
-        environment = stack_environment(ROOT / "var/bench")
-        url = f"http://{HOST}:{environment['TANDEM_HTTP__PORT']}"
-        processes.enter_context(
-            _started([str(Path(sys.executable).with_name("tandem")), "up"], environment, url, console)
-        )
-        (fake_port,) = free_ports(1)
-        fake_environment = environment | {"TANDEM_HTTP__PORT": str(fake_port)}
-        fake_command = [sys.executable, "-m", "tests.fakes.gateway"]
-        fake = processes.enter_context(_started(fake_command, fake_environment, f"http://{HOST}:{fake_port}", console))
-        pids = {name: _listener(int(environment[variable].rpartition(":")[2])) for name, variable in _PORTS.items()}
-
-        bench.bare(picture)
+    console.print("[dim]starting the stack …")
+    with running_stack(ROOT / "var/bench") as stack, _fake_gateway(stack) as fake:
+        stack.wait_until_ready()
+        spec = model_spec.read(stack.var / "store/digits/1").input
+        bench.bare(picture, spec)
 
         def http(port: int, runtime: str, expected: str) -> list[HttpCaller]:
             path = f"/v1/models/digits/predict?runtime={runtime}"
             return [HttpCaller(HOST, port, path, picture, expected) for _ in range(in_flight)]
 
-        await bench.measure("gateway on a fake runtime", http(fake_port, "torch", ""), gateway=[fake.pid])
-
-        spec = model_spec.read(ROOT / "var/bench/store/digits/1").input
+        await bench.measure("gateway on a fake runtime", http(fake.port, "torch", ""), gateway=[fake.pid])
         tensor = preprocess(decode(picture.read_bytes(), max_pixels=1 << 30), spec)  # noqa: ASYNC240  nothing else runs
-        torch_settings = TorchSettings(address=environment["TANDEM_TORCH__ADDRESS"])
-        tf_settings = TfSettings(address=environment["TANDEM_TF__ADDRESS"])
+        torch_settings = TorchSettings(address=stack.environment["TANDEM_TORCH__ADDRESS"])
+        tf_settings = TfSettings(address=stack.environment["TANDEM_TF__ADDRESS"])
         runtimes: list[Runtime] = [TorchRuntime(torch_settings), TfRuntime(tf_settings)]
         for runtime in runtimes:
 
             async def call(runtime: Runtime = runtime) -> None:
                 await runtime.infer(MODEL, tensor, deadline=Deadline.after_ms(30_000))
 
-            await bench.measure(f"{runtime.name} worker over gRPC", [call] * in_flight, worker=[pids[runtime.name]])
-            callers = http(int(environment["TANDEM_HTTP__PORT"]), runtime.name, picture.stem)
+            worker = [stack.pid(runtime.name)]
+            await bench.measure(f"{runtime.name} worker over gRPC", [call] * in_flight, worker=worker)
+            callers = http(int(stack.environment["TANDEM_HTTP__PORT"]), runtime.name, picture.stem)
             await bench.measure(
-                f"gateway on the {runtime.name} worker", callers, gateway=[pids["gateway"]], worker=[pids[runtime.name]]
+                f"gateway on the {runtime.name} worker", callers, gateway=[stack.pid("gateway")], worker=worker
             )
             await runtime.close()
-    _print(bench, in_flight, picture, console)
+        _print(bench, in_flight, picture, console)
+        answered = sum(row.figures.images for row in bench.rows if row.name.startswith("gateway on the "))
+        resident = psutil.Process(stack.pid("gateway")).memory_info().rss
+        console.print(
+            f"gateway: answers {fake.started_in_s:.2f} s after its start; "
+            f"{resident / 1e6:.0f} MB resident after more than {answered} requests"
+        )
 
 
-_PORTS = {"gateway": "TANDEM_HTTP__PORT", "torch": "TANDEM_TORCH__ADDRESS", "tf": "TANDEM_TF__ADDRESS"}
+@dataclass(frozen=True)
+class FakeGateway:
+    pid: int
+    port: int
+    started_in_s: float
+    """From the start of the process to its first answer."""
+
+
+@contextmanager
+def _fake_gateway(stack: Stack) -> Iterator[FakeGateway]:
+    (port,) = free_ports(1)
+    environment = stack.environment | {"TANDEM_HTTP__PORT": str(port)}
+    start_s = time.perf_counter()
+    command = [sys.executable, "-m", "tests.fakes.gateway"]
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        try:
+            stack.wait_until(lambda: _lives(port) or process.poll() is not None)
+            yield FakeGateway(process.pid, port, time.perf_counter() - start_s)
+        finally:
+            process.terminate()
+
+
+def _lives(port: int) -> bool:
+    try:
+        return httpx.get(f"http://{HOST}:{port}/livez", timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _print(bench: Bench, in_flight: int, picture: Path, console: Console) -> None:
@@ -163,42 +184,6 @@ def _print(bench: Bench, in_flight: int, picture: Path, console: Console) -> Non
 
 def _ratio(one: Row, other: Row) -> float:
     return one.figures.images_per_s / other.figures.images_per_s
-
-
-@contextmanager
-def _started(
-    command: Sequence[str], environment: dict[str, str], url: str, console: Console
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `command` until the block ends; the block begins when its gateway says that all is ready."""
-    console.print(f"[dim]starting {' '.join(Path(word).name for word in command)} …")
-    with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        try:
-            while not _all_ready(url):
-                if process.poll() is not None:
-                    raise SystemExit(
-                        f"{' '.join(command)} ended with {process.returncode}. Run it by itself to see why."
-                    )
-                time.sleep(0.25)
-            yield process
-        finally:
-            process.terminate()
-
-
-def _all_ready(url: str) -> bool:
-    try:
-        models = httpx.get(f"{url}/readyz", timeout=5).json()["models"]
-    except httpx.TransportError:
-        return False
-    return bool(models) and all(state["state"] == "ready" for each in models.values() for state in each.values())
-
-
-def _listener(port: int) -> int:
-    """The process id that listens on `port`."""
-    return next(
-        connection.pid
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid is not None
-    )
 
 
 def _cpu_s(pids: Sequence[int]) -> float:

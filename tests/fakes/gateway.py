@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import uvicorn
-
 from gateway import log
+from gateway.__main__ import serve
 from gateway.app import create_app
 from gateway.settings import Settings
 from tests.fakes.runtimes import FakeRuntime
@@ -12,13 +11,4 @@ from tests.fakes.runtimes import FakeRuntime
 if __name__ == "__main__":
     settings = Settings()
     log.configure(settings.log)
-    uvicorn.run(
-        create_app(settings, {"torch": FakeRuntime("torch"), "tf": FakeRuntime("tf")}),
-        host=settings.http.host,
-        port=settings.http.port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        log_config=None,
-        access_log=False,
-    )
+    serve(create_app(settings, {"torch": FakeRuntime("torch"), "tf": FakeRuntime("tf")}), settings)
