@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.stages import Stage
+from gateway.stages import BEFORE_ROUTING, Stage
 
 # From 0.5 ms, what a small model takes, to 30 s, what only a deadline ends.
 _LATENCY_BUCKETS_S = (
@@ -15,9 +15,8 @@ _LATENCY_BUCKETS_S = (
 )  # fmt: skip
 _SCORE_BUCKETS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 
-# Stages before a runtime is chosen belong to none.
 NO_RUNTIME = "none"
-_BEFORE_ROUTING: frozenset[Stage] = frozenset({"receive", "decode", "preprocess"})
+"""The label `runtime` of the stages before one is chosen."""
 
 
 class Metrics:
@@ -88,7 +87,7 @@ class Metrics:
     def observe_stages(
         self, seconds: Mapping[Stage, float], *, model: str, version: str, runtime: str, role: str
     ) -> None:
-        """Record the stages of one request."""
+        """Record stages of one request: those before routing with NO_RUNTIME, the others with their runtime."""
         for stage, value in seconds.items():
-            where = NO_RUNTIME if stage in _BEFORE_ROUTING else runtime
-            self.stage_seconds.labels(model, version, where, role, stage).observe(value)
+            if (stage in BEFORE_ROUTING) == (runtime == NO_RUNTIME):
+                self.stage_seconds.labels(model, version, runtime, role, stage).observe(value)

@@ -20,7 +20,7 @@ from gateway.deadline import Deadline
 from gateway.errors import TandemError, TooManyImages
 from gateway.images.decode import decode
 from gateway.images.preprocess import ImageTensor, preprocess
-from gateway.metrics import Metrics
+from gateway.metrics import NO_RUNTIME, Metrics
 from gateway.runtimes.base import ModelRef, Runtime
 from gateway.settings import Settings
 from gateway.stages import StageClock
@@ -92,13 +92,13 @@ class Service:
         self, question: Question, images: Sequence[bytes], runtime: RuntimeName | None, clock: StageClock
     ) -> Answer:
         """The answer of `runtime`, by default the one that the model's policy names. Raises TandemError."""
-        spec, pictures = await self._prepare(question, images, clock)
+        spec, pictures = await self._prepare(question, images, clock, role="primary")
         name = runtime or self._settings.default_runtime
         return await self._ask(name, spec, question, pictures, clock, role="primary")
 
     async def compare(self, question: Question, images: Sequence[bytes], clock: StageClock) -> Comparison:
         """Both runtimes' answers about the same tensors. One failing does not hide the other's answer."""
-        spec, pictures = await self._prepare(question, images, clock)
+        spec, pictures = await self._prepare(question, images, clock, role="compare")
 
         async def ask(name: RuntimeName) -> Answer | TandemError:
             try:
@@ -113,7 +113,7 @@ class Service:
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     async def _prepare(
-        self, question: Question, images: Sequence[bytes], clock: StageClock
+        self, question: Question, images: Sequence[bytes], clock: StageClock, *, role: Role
     ) -> tuple[ModelSpec, list[Picture]]:
         spec = self._catalogue.find(question.model, question.version)
         limits = self._settings.limits
@@ -128,6 +128,9 @@ class Service:
             )
         # The wait for a free decoding thread counts as decoding.
         clock.lap("decode", of_it=("preprocess", preprocess_s))
+        self._metrics.observe_stages(
+            clock.seconds, model=spec.name, version=str(spec.version), runtime=NO_RUNTIME, role=role
+        )
         return spec, pictures
 
     async def _ask(

@@ -9,6 +9,8 @@ from typing import Literal
 Stage = Literal["receive", "decode", "preprocess", "queue", "rpc", "postprocess", "serialize"]
 STAGES: tuple[Stage, ...] = ("receive", "decode", "preprocess", "queue", "rpc", "postprocess", "serialize")
 """In the order in which a request goes through them."""
+BEFORE_ROUTING: frozenset[Stage] = frozenset({"receive", "decode", "preprocess"})
+"""Those that are over before a runtime is chosen: they belong to none."""
 
 
 class StageClock:

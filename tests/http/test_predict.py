@@ -147,6 +147,9 @@ def test_metrics_count_what_was_answered_refused_and_compared(client: httpx.Clie
     assert 'tandem_rejected_total{reason="unsupported_image"} 1.0' in lines
     assert 'tandem_agreement_total{model="digits",outcome="agree"} 1.0' in lines
     assert 'tandem_inflight{runtime="tf"} 0.0' in lines
+    stages = 'tandem_stage_seconds_count{{model="digits",role="compare",runtime="{}",stage="{}",version="2"}} 1.0'
+    for runtime, stage in [("none", "decode"), ("torch", "rpc"), ("tf", "rpc")]:
+        assert stages.format(runtime, stage) in lines
 
 
 def test_a_gateway_without_any_model_starts_and_says_so(start_gateway: StartGateway, tmp_path: object) -> None:
