@@ -60,6 +60,7 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
         version=version("tandem-serving"),
         description="One vision model on two runtimes, behind one endpoint.",
         lifespan=lifespan,
+        redirect_slashes=False,  # a redirect would have the client upload the picture twice
     )
     problems.install(app, metrics)
     app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error)

@@ -7,6 +7,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from gateway.errors import BadRequest, TooManyImages
 
 HOW = "Send the picture as curl -F image=@picture.jpg."
+_MAX_PARTS = 1000
+"""Of any name: each costs time, which a body of empty parts could take a lot of."""
 
 
 class _Collector:
@@ -17,10 +19,14 @@ class _Collector:
         self._max_files = max_files
         self._header = self._value = self._disposition = b""
         self._file: bytearray | None = None
+        self._parts = 0
         self.files: list[bytes] = []
         self.ended = False
 
     def on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise BadRequest(f"The form has more than {_MAX_PARTS} parts. Send fewer.")
         self._disposition = b""
         self._file = None
 

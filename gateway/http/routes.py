@@ -80,6 +80,8 @@ class Routes:
         router.add_api_route("/v1/settings", self.effective_settings, dependencies=[Depends(require_admin(admin_key))])
         router.add_api_route("/livez", self.live, response_model=answers.LiveAnswer)
         router.add_api_route("/readyz", self.ready, responses={200: {"model": answers.ReadyAnswer}})
+        for path, probe in (("/livez", self.live), ("/readyz", self.ready)):  # load balancers ask for the head alone
+            router.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
         router.add_api_route("/metrics", self.prometheus)
 
     async def predict(

@@ -66,6 +66,9 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
             b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc', FORM, id="cut off"
         ),
         pytest.param(GOOD, {"content-type": "multipart/form-data"}, id="no boundary"),
+        pytest.param(
+            b'--x\r\nContent-Disposition: form-data; name="n"\r\n\r\n\r\n' * 1001 + b"--x--\r\n", FORM, id="1001 parts"
+        ),
         pytest.param(b"{", JSON, id="not JSON"),
         pytest.param(b"[]", JSON, id="JSON of another shape"),
         pytest.param(b'{"images": []}', JSON, id="no pictures"),
@@ -100,8 +103,17 @@ def test_too_many_images_are_refused(start_gateway: StartGateway, form: str) -> 
     assert_problem(answer, 422, "too_many_images")
 
 
-def test_an_unknown_route_is_not_found(client: httpx.Client) -> None:
-    assert_problem(client.get("/v1/nothing"), 404, "not_found")
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/models/", "/v1/models//predict"])
+def test_an_unknown_route_is_not_found(client: httpx.Client, path: str) -> None:
+    assert_problem(client.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_probes_may_ask_for_the_head_alone(client: httpx.Client, path: str) -> None:
+    while client.get("/readyz").status_code != 200:
+        pass
+    answer = client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
 
 
 def test_a_wrong_method_is_answered_with_the_allowed_ones(client: httpx.Client) -> None:

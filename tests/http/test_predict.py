@@ -152,6 +152,21 @@ def test_metrics_count_what_was_answered_refused_and_compared(client: httpx.Clie
         assert stages.format(runtime, stage) in lines
 
 
+def test_the_api_describes_itself(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    predict = paths["/v1/models/{model}/predict"]["post"]
+    assert {"multipart/form-data", "image/*", "application/json"} == set(predict["requestBody"]["content"])
+    assert [each["name"] for each in predict["parameters"]] == [
+        "model", "runtime", "version", "top_k", "min_score", "timeout_ms"
+    ]  # fmt: skip
+    assert "application/json" in predict["responses"]["200"]["content"]
+    assert set(paths) == {
+        "/v1/models", "/v1/models/{model}", "/v1/models/{model}/predict", "/v1/models/{model}/compare",
+        "/v1/settings", "/livez", "/readyz", "/metrics",
+    }  # fmt: skip
+    assert client.get("/docs").status_code == 200
+
+
 def test_a_gateway_without_any_model_starts_and_says_so(start_gateway: StartGateway, tmp_path: object) -> None:
     (tmp_path / "store").mkdir()  # type: ignore[operator]
     client = start_gateway()
