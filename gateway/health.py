@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import structlog
 
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
-from gateway.errors import DeadlineExceeded
+from gateway.errors import DeadlineExceeded, RuntimeFault
 from gateway.runtimes.base import ModelRef, ModelStatus, Runtime
-from modelkit.spec import RuntimeName
+from modelkit.spec import ModelSpec, RuntimeName
 
 _log = structlog.get_logger(__name__)
 
 _INTERVAL_S = 1.0
-_POLL_TIMEOUT_MS = 2000
+_STATUS_TIMEOUT_MS = 2000
 _UNKNOWN = ModelStatus("unavailable", "Not asked yet.")
+
+_WARM_UP_AT_ONCE = 8
+_WARM_UP_BUDGET_S = 3.0
+_WARM_UP_TIMEOUT_MS = 30_000
 
 
 class Health:
-    """Asks every runtime about every model version, again and again, from `run`."""
+    """Asks every runtime about every model version, again and again, from `run`.
 
-    def __init__(self, catalogue: Catalogue, runtimes: Mapping[RuntimeName, Runtime]) -> None:
+    A version that has become ready is warmed up before it is called ready: the way to a worker is slow at first, above
+    all in TorchServe's JVM, and neither the first user nor the first comparison should pay for that.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        runtimes: Mapping[RuntimeName, Runtime],
+        *,
+        warm_up_requests: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._catalogue = catalogue
         self._runtimes = runtimes
+        self._warm_up_requests = warm_up_requests
+        self._clock = clock
         self._status: dict[tuple[RuntimeName, ModelRef], ModelStatus] = {}
 
     def status(self, runtime: RuntimeName, model: ModelRef) -> ModelStatus:
@@ -37,25 +56,44 @@ class Health:
         return any(status.state == "ready" for status in self._status.values())
 
     async def run(self) -> None:
-        """Poll until cancelled."""
+        """Follow every version on every runtime, each by itself, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for name in self._catalogue:
+                for spec in self._catalogue.versions(name):
+                    for runtime in self._runtimes.values():
+                        group.create_task(self._follow(runtime, spec))
+
+    async def _follow(self, runtime: Runtime, spec: ModelSpec) -> None:
         while True:
-            await self.poll()
+            await self.ask(runtime, spec)
             await asyncio.sleep(_INTERVAL_S)
 
-    async def poll(self) -> None:
-        """Ask once, all side by side."""
-        refs = [ModelRef(name, spec.version) for name in self._catalogue for spec in self._catalogue.versions(name)]
-        await asyncio.gather(*(self._ask(runtime, ref) for runtime in self._runtimes.values() for ref in refs))
-
-    async def _ask(self, runtime: Runtime, model: ModelRef) -> None:
+    async def ask(self, runtime: Runtime, spec: ModelSpec) -> None:
+        """Bring the status of one version on one runtime up to date."""
+        model = ModelRef(spec.name, spec.version)
         try:
-            status = await runtime.status(model, deadline=Deadline.after_ms(_POLL_TIMEOUT_MS))
+            status = await runtime.status(model, deadline=Deadline.after_ms(_STATUS_TIMEOUT_MS))
+            if status.state == "ready" and self.status(runtime.name, model).state != "ready":
+                await self._warm_up(runtime, spec)
         except DeadlineExceeded:
-            status = ModelStatus("unavailable", f"The {runtime.name} runtime did not answer in {_POLL_TIMEOUT_MS} ms.")
+            status = ModelStatus("unavailable", f"The {runtime.name} runtime did not answer in time.")
+        except RuntimeFault as error:
+            status = ModelStatus("unavailable", f"It failed while it was warmed up: {error}")
         except Exception as error:  # a fault of ours must not end the polling, nor hide behind an old status
             _log.exception("status_poll_failed", runtime=runtime.name, model=str(model))
             status = ModelStatus("unavailable", f"Its status could not be read: {error!r}")
-        key = (runtime.name, model)
-        if self._status.get(key) != status:
+        if self.status(runtime.name, model) != status:
             _log.info("model_status", runtime=runtime.name, model=str(model), state=status.state, reason=status.reason)
-        self._status[key] = status
+        self._status[runtime.name, model] = status
+
+    async def _warm_up(self, runtime: Runtime, spec: ModelSpec) -> None:
+        """Have it look at black pictures, so many or for so long. Raises RuntimeFault."""
+        model = ModelRef(spec.name, spec.version)
+        black = np.zeros((1, spec.input.height, spec.input.width, 3), dtype=np.uint8)
+        end_s = self._clock() + _WARM_UP_BUDGET_S
+        left = self._warm_up_requests
+        while left > 0 and self._clock() < end_s:
+            at_once = min(left, _WARM_UP_AT_ONCE)
+            deadline = Deadline.after_ms(_WARM_UP_TIMEOUT_MS)
+            await asyncio.gather(*(runtime.infer(model, black, deadline=deadline) for _ in range(at_once)))
+            left -= at_once

@@ -92,6 +92,8 @@ class Settings(BaseSettings):
     """Folder of what a running stack keeps: store, serving view, logs, admin key. Relative to the working directory."""
     default_runtime: RuntimeName = "torch"
     """The runtime that answers `runtime=auto`."""
+    warm_up_requests: int = Field(500, ge=0)
+    """Black pictures that a model version is shown, for at most 3 s, before it is called ready; 0: none."""
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
     torch: TorchSettings = TorchSettings()

@@ -47,7 +47,7 @@ def start_gateway(tmp_path: Path, fakes: Fakes) -> Iterator[StartGateway]:
         def start(**settings: object) -> httpx.Client:
             if not (tmp_path / "store").exists():
                 write_store(tmp_path / "store", 1, 2)
-            app = create_app(Settings(var=tmp_path, **settings), fakes)  # type: ignore[arg-type]
+            app = create_app(Settings(var=tmp_path, warm_up_requests=0, **settings), fakes)  # type: ignore[arg-type]
             url = stack.enter_context(served(app))
             return stack.enter_context(httpx.Client(base_url=url, timeout=30))
 
