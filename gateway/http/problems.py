@@ -75,6 +75,11 @@ def _response(problem: Problem, headers: dict[str, str] | None = None) -> Respon
     return Response(problem.model_dump_json(), problem.status, headers=headers, media_type="application/problem+json")
 
 
+def _said(kind: str, message: str) -> str:
+    """Pydantic's message, but for the one that says nothing to a caller."""
+    return "no such parameter here; /docs lists them" if kind == "extra_forbidden" else message
+
+
 def internal_error(context: RequestContext) -> Response:
     """The answer to a fault of ours. It says nothing of the fault: that is in the log, under the request's id."""
     context.code = "internal_error"
@@ -101,7 +106,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_invalid_parameter(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        detail = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+        detail = "; ".join(f"{each['loc'][-1]}: {_said(each['type'], each['msg'])}" for each in error.errors())
         return await on_tandem_error(request, errors.InvalidParameter(f"{detail}."))
 
     async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,24 +17,15 @@ from gateway.http import answers
 from gateway.http.bodies import REQUEST_BODY, read_images
 from gateway.http.context import context_of
 from gateway.http.keys import require_admin
+from gateway.http.parameters import InferenceParameters, PredictParameters
 from gateway.http.problems import Problem
 from gateway.metrics import Metrics
 from gateway.runtimes.base import ModelRef
 from gateway.service import Question, Service
 from gateway.settings import Settings
-from modelkit.spec import RUNTIME_NAMES, RuntimeName
+from modelkit.spec import RUNTIME_NAMES
 
 ModelParam = Annotated[str, Path(description="The model's name.", examples=["digits"])]
-RuntimeParam = Annotated[
-    Literal["auto", "torch", "tf"], Query(description="The runtime that answers; `auto`: as the model's policy says.")
-]
-VersionParam = Annotated[int | None, Query(ge=1, description="The model's version; by default its default version.")]
-TopKParam = Annotated[int, Query(ge=1, le=1000, description="Most classes for each picture.")]
-MinScoreParam = Annotated[float, Query(ge=0, le=1, description="Least score of a prediction.")]
-TimeoutParam = Annotated[
-    int | None, Query(ge=1, description="Deadline in milliseconds, from the first byte of the request; capped.")
-]
-
 _PROBLEM: dict[int | str, dict[str, Any]] = {
     "default": {"model": Problem, "description": "A problem, as application/problem+json (RFC 9457)."}
 }
@@ -85,35 +76,22 @@ class Routes:
         router.add_api_route("/metrics", self.prometheus)
 
     async def predict(
-        self,
-        request: Request,
-        model: ModelParam,
-        runtime: RuntimeParam = "auto",
-        version: VersionParam = None,
-        top_k: TopKParam = 5,
-        min_score: MinScoreParam = 0.0,
-        timeout_ms: TimeoutParam = None,
+        self, request: Request, model: ModelParam, parameters: Annotated[PredictParameters, Query()]
     ) -> Response:
         """Run the model on one or more pictures."""
-        question = self._question(request, model, version, top_k, min_score, timeout_ms)
+        question = self._question(request, model, parameters)
         images = await self._receive(request, question)
         context = context_of(request)
-        name: RuntimeName | None = None if runtime == "auto" else runtime
-        answer = await self._service.predict(question, images, name, context.clock)
+        runtime = None if parameters.runtime == "auto" else parameters.runtime
+        answer = await self._service.predict(question, images, runtime, context.clock)
         context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
         return self._serialize(request, answers.predict_answer(answer, context.request_id))
 
     async def compare(
-        self,
-        request: Request,
-        model: ModelParam,
-        version: VersionParam = None,
-        top_k: TopKParam = 5,
-        min_score: MinScoreParam = 0.0,
-        timeout_ms: TimeoutParam = None,
+        self, request: Request, model: ModelParam, parameters: Annotated[InferenceParameters, Query()]
     ) -> Response:
         """Run the model on both runtimes, on the same tensors, and say whether they agree."""
-        question = self._question(request, model, version, top_k, min_score, timeout_ms)
+        question = self._question(request, model, parameters)
         images = await self._receive(request, question)
         context = context_of(request)
         comparison = await self._service.compare(question, images, context.clock)
@@ -156,22 +134,15 @@ class Routes:
         """The gateway's metrics, for Prometheus."""
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    def _question(
-        self,
-        request: Request,
-        model: str,
-        version: int | None,
-        top_k: int,
-        min_score: float,
-        timeout_ms: int | None,
-    ) -> Question:
-        context = context_of(request)
-        context.facts["model"] = model
+    def _question(self, request: Request, model: str, parameters: InferenceParameters) -> Question:
+        context_of(request).facts["model"] = model
         _check_accept(request)
-        self._catalogue.find(model, version)  # before the body: an unknown model needs no upload
+        self._catalogue.find(model, parameters.version)  # before the body: an unknown model needs no upload
         limits = self._settings.limits
-        timeout_ms = min(timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
-        return Question(model, version, top_k, min_score, Deadline.after_ms(timeout_ms))
+        timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
+        return Question(
+            model, parameters.version, parameters.top_k, parameters.min_score, Deadline.after_ms(timeout_ms)
+        )
 
     async def _receive(self, request: Request, question: Question) -> list[bytes]:
         images = await read_images(request, self._settings, question.deadline)

@@ -85,7 +85,17 @@ def test_a_body_that_cannot_be_read_is_a_bad_request(
 
 @pytest.mark.parametrize(
     "params",
-    ["runtime=onnx", "version=0", "version=new", "top_k=0", "top_k=x", "min_score=2", "min_score=nan", "timeout_ms=0"],
+    [
+        "runtime=onnx",
+        "runtme=tf",
+        "version=0",
+        "version=new",
+        "top_k=0",
+        "top_k=x",
+        "min_score=2",
+        "min_score=nan",
+        "timeout_ms=0",
+    ],
 )
 def test_a_parameter_of_the_wrong_type_or_range_is_named(client: httpx.Client, params: str) -> None:
     answer = client.post(f"{PREDICT}?{params}", content=GOOD, headers=PNG)
