@@ -69,6 +69,25 @@ def up() -> None:
 
 
 @app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
+    """Say what this machine has of what the stack needs, and what is wrong. Ends with 1 if something is."""
+    from tandem.doctor import examine
+    from tandem.stack import read_settings
+
+    try:
+        findings = list(examine(read_settings()))
+    except Problem as problem:
+        _fail(str(problem), EXIT_USAGE)
+    if as_json:
+        for finding in findings:
+            typer.echo(json.dumps(vars(finding), ensure_ascii=False))
+    else:
+        Console(width=None if sys.stdout.isatty() else 200).print(tables.doctor_table(findings))
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def predict(
     images: Images,
     url: Url = None,

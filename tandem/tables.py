@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
 from tandem.client import Json
+
+if TYPE_CHECKING:
+    from tandem.doctor import Finding
 
 
 def predict_table() -> Table:
@@ -36,6 +41,16 @@ def compare_row(table: Table, image: Path, answer: Json) -> None:
             target = f"{runtime}@{part['version']}"
             table.add_row(name, target, label, score, f"{timing['rpc']:.1f}", f"{timing['total']:.1f}", verdict)
         name = verdict = ""
+
+
+def doctor_table(findings: Iterable[Finding]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        table.add_row("[green]well[/]" if finding.ok else "[red]wrong[/]", finding.what, escape(finding.said))
+    return table
 
 
 def failed_row(table: Table, image: Path, problem: Json) -> None:

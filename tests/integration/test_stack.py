@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import io
+import json
 import os
 import signal
 from pathlib import Path
@@ -13,8 +14,10 @@ import httpx
 import psutil
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from loadtests.closed_loop import HttpCaller, closed_loop
+from tandem.cli import app as cli
 from tests.support.pictures import encode
 from tests.support.stack import HOST, ROOT, Stack
 
@@ -168,6 +171,24 @@ async def test_the_gateway_stays_small_over_5000_requests_and_holds_neither_fram
 @pytest.mark.parametrize("package", ["torch", "tensorflow"])
 def test_the_gateways_environment_has_neither_framework(package: str) -> None:
     assert importlib.util.find_spec(package) is None
+
+
+def test_the_command_line_asks_the_stack_and_the_doctor_says_what_is_wrong_with_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in stack.environment.items():
+        monkeypatch.setenv(name, value)
+    predicted = CliRunner().invoke(cli, ["predict", "--model", "digits", "--json", str(SAMPLES / "7.png")])
+    assert json.loads(predicted.stdout)["results"][0]["predictions"][0]["label"] == "7"
+    compared = CliRunner().invoke(cli, ["compare", "--model", "digits", str(SAMPLES / "7.png")])
+    assert (compared.exit_code, "agree" in compared.stdout) == (0, True)
+
+    examined = CliRunner().invoke(cli, ["doctor", "--json"])
+    assert examined.exit_code == 1
+    found = {finding["what"]: finding for finding in map(json.loads, examined.stdout.splitlines())}
+    assert found["gateway"]["ok"]
+    assert found["digits on torch"]["said"] == "ready"
+    assert "could not load broken version 1" in found["broken on tf"]["said"]
 
 
 def test_uploads_from_curl_and_a_picture_turned_by_its_camera_work(client: httpx.Client) -> None:
