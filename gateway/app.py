@@ -40,7 +40,7 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = runtimes or open_runtimes(settings)
-        service = Service(settings, catalogue=catalogue, runtimes=workers, metrics=metrics)
+        service = Service(settings, runtimes=workers, metrics=metrics)
         health = Health(catalogue, workers, warm_up_requests=settings.warm_up_requests)
         routes = Routes(
             settings, service=service, catalogue=catalogue, health=health, metrics=metrics, admin_key=admin_key

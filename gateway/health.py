@@ -70,7 +70,7 @@ class Health:
 
     async def ask(self, runtime: Runtime, spec: ModelSpec) -> None:
         """Bring the status of one version on one runtime up to date."""
-        model = ModelRef(spec.name, spec.version)
+        model = ModelRef.of(spec)
         try:
             status = await runtime.status(model, deadline=Deadline.after_ms(_STATUS_TIMEOUT_MS))
             if status.state == "ready" and self.status(runtime.name, model).state != "ready":
@@ -88,7 +88,7 @@ class Health:
 
     async def _warm_up(self, runtime: Runtime, spec: ModelSpec) -> None:
         """Have it look at black pictures, so many or for so long. Raises RuntimeFault."""
-        model = ModelRef(spec.name, spec.version)
+        model = ModelRef.of(spec)
         black = np.zeros((1, spec.input.height, spec.input.width, 3), dtype=np.uint8)
         end_s = self._clock() + _WARM_UP_BUDGET_S
         left = self._warm_up_requests

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from gateway.admission import Admission
 from gateway.agreement import Agreement, compare_scores
-from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.errors import TandemError, TooManyImages
 from gateway.images.decode import decode
@@ -34,8 +33,7 @@ Role = Literal["primary", "compare"]
 class Question:
     """What a request asks of a model, besides the pictures."""
 
-    model: str
-    version: int | None
+    spec: ModelSpec
     top_k: int
     min_score: float
     deadline: Deadline
@@ -74,12 +72,10 @@ class Service:
         self,
         settings: Settings,
         *,
-        catalogue: Catalogue,
         runtimes: Mapping[RuntimeName, Runtime],
         metrics: Metrics,
     ) -> None:
         self._settings = settings
-        self._catalogue = catalogue
         self._runtimes = runtimes
         self._metrics = metrics
         self._admission = {
@@ -92,31 +88,30 @@ class Service:
         self, question: Question, images: Sequence[bytes], runtime: RuntimeName | None, clock: StageClock
     ) -> Answer:
         """The answer of `runtime`, by default the one that the model's policy names. Raises TandemError."""
-        spec, pictures = await self._prepare(question, images, clock, role="primary")
+        pictures = await self._prepare(question, images, clock, role="primary")
         name = runtime or self._settings.default_runtime
-        return await self._ask(name, spec, question, pictures, clock, role="primary")
+        return await self._ask(name, question, pictures, clock, role="primary")
 
     async def compare(self, question: Question, images: Sequence[bytes], clock: StageClock) -> Comparison:
         """Both runtimes' answers about the same tensors. One failing does not hide the other's answer."""
-        spec, pictures = await self._prepare(question, images, clock, role="compare")
+        pictures = await self._prepare(question, images, clock, role="compare")
 
         async def ask(name: RuntimeName) -> Answer | TandemError:
             try:
-                return await self._ask(name, spec, question, pictures, clock.fork(), role="compare")
+                return await self._ask(name, question, pictures, clock.fork(), role="compare")
             except TandemError as error:
                 return error
 
         answers = dict(zip(self._runtimes, await asyncio.gather(*map(ask, self._runtimes)), strict=True))
-        return Comparison(spec, answers, self._agreement(spec, list(answers.values())))
+        return Comparison(question.spec, answers, self._agreement(question.spec, list(answers.values())))
 
     def close(self) -> None:
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     async def _prepare(
         self, question: Question, images: Sequence[bytes], clock: StageClock, *, role: Role
-    ) -> tuple[ModelSpec, list[Picture]]:
-        spec = self._catalogue.find(question.model, question.version)
-        limits = self._settings.limits
+    ) -> list[Picture]:
+        spec, limits = question.spec, self._settings.limits
         if len(images) > limits.max_images:
             raise TooManyImages(
                 f"{len(images)} images in one request; at most {limits.max_images}. Send several requests."
@@ -131,19 +126,18 @@ class Service:
         self._metrics.observe_stages(
             clock.seconds, model=spec.name, version=str(spec.version), runtime=NO_RUNTIME, role=role
         )
-        return spec, pictures
+        return pictures
 
     async def _ask(
         self,
         runtime: RuntimeName,
-        spec: ModelSpec,
         question: Question,
         pictures: Sequence[Picture],
         clock: StageClock,
         *,
         role: Role,
     ) -> Answer:
-        version = str(spec.version)
+        spec, version = question.spec, str(question.spec.version)
         outcome = "internal_error"
         try:
             scores = await self._infer(runtime, spec, question.deadline, pictures, clock)
@@ -173,7 +167,7 @@ class Service:
         pictures: Sequence[Picture],
         clock: StageClock,
     ) -> list[NDArray[np.float32]]:
-        ref = ModelRef(spec.name, spec.version)
+        ref = ModelRef.of(spec)
         async with self._admission[runtime].places(len(pictures), deadline):
             clock.lap("queue")
             # One call for each picture: the worker makes the batches.

@@ -55,7 +55,7 @@ class Layout(NamedTuple):
 
 
 def properties(layout: Layout, host: str, ports: Ports, workers: int) -> str:
-    """The content of config.properties. `workers` is for each model; 0: one for each GPU, or one without."""
+    """The content of config.properties. `workers`, at least one, is for each model."""
     values = {
         "inference_address": f"http://{host}:{ports.http}",
         "management_address": f"http://{host}:{ports.http_management}",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,14 +84,9 @@ class RequestContextMiddleware:
                 _log.exception("internal_error", path=scope["path"])
                 if status:  # half an answer is out: only closing the connection is left to say that it is broken
                     raise
-                await self._answer_internal_error(context, scope, receive, send_with_headers)
+                await self._internal_error(context)(scope, receive, send_with_headers)
             finally:
                 _write_line(context, scope, status)
-
-    async def _answer_internal_error(
-        self, context: RequestContext, scope: Scope, receive: Receive, send: Callable[[Message], Awaitable[None]]
-    ) -> None:
-        await self._internal_error(context)(scope, receive, send)
 
 
 def _request_id(scope: Scope) -> str:
@@ -117,7 +111,7 @@ def _write_line(context: RequestContext, scope: Scope, status: int) -> None:
         outcome=context.code,
         detail=context.detail,
         cause=context.cause,
-        duration_ms=round((time.perf_counter() - context.clock.start_s) * 1000, 3),
+        duration_ms=round(context.clock.elapsed_s() * 1000, 3),
         stages_ms={stage: round(seconds * 1000, 3) for stage, seconds in context.clock.seconds.items()},
         **context.facts,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
@@ -14,10 +13,8 @@ from starlette.responses import Response
 
 from gateway import errors
 from gateway.errors import TandemError
-from gateway.http.context import RequestContext
+from gateway.http.context import RequestContext, context_of
 from gateway.metrics import Metrics
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_tandem_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, TandemError)  # noqa: S101  Starlette's signature is wider than the registration
-        context: RequestContext = request.state.context
+        context = context_of(request)
         context.code, context.detail = error.code, str(error)
         context.cause = None if error.__cause__ is None else str(error.__cause__)
         if isinstance(error, errors.RequestError | errors.Overload):
@@ -111,7 +108,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
-        context: RequestContext = request.state.context
+        context = context_of(request)
         code, title = {
             404: ("not_found", "No such route"),
             405: ("method_not_allowed", "Method not allowed here"),

@@ -23,7 +23,7 @@ from gateway.metrics import Metrics
 from gateway.runtimes.base import ModelRef
 from gateway.service import Question, Service
 from gateway.settings import Settings
-from modelkit.spec import RUNTIME_NAMES
+from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName
 
 ModelParam = Annotated[str, Path(description="The model's name.", examples=["digits"])]
 _PROBLEM: dict[int | str, dict[str, Any]] = {
@@ -120,12 +120,8 @@ class Routes:
         answer = answers.ReadyAnswer(
             ready=self._health.ready,
             models={
-                name: {
-                    runtime: answers.version_state(spec, self._health.status(runtime, ModelRef(name, spec.version)))
-                    for runtime in RUNTIME_NAMES
-                }
+                name: {runtime: self._state(runtime, self._catalogue.find(name)) for runtime in RUNTIME_NAMES}
                 for name in self._catalogue
-                for spec in (self._catalogue.find(name),)
             },
         )
         return _json(answer, status=200 if answer.ready else 503)
@@ -137,12 +133,10 @@ class Routes:
     def _question(self, request: Request, model: str, parameters: InferenceParameters) -> Question:
         context_of(request).facts["model"] = model
         _check_accept(request)
-        self._catalogue.find(model, parameters.version)  # before the body: an unknown model needs no upload
+        spec = self._catalogue.find(model, parameters.version)  # before the body: an unknown model needs no upload
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
-        return Question(
-            model, parameters.version, parameters.top_k, parameters.min_score, Deadline.after_ms(timeout_ms)
-        )
+        return Question(spec, parameters.top_k, parameters.min_score, Deadline.after_ms(timeout_ms))
 
     async def _receive(self, request: Request, question: Question) -> list[bytes]:
         images = await read_images(request, self._settings, question.deadline)
@@ -168,13 +162,13 @@ class Routes:
             input={"height": default.input.height, "width": default.input.width},
             default_version=str(default.version),
             runtimes={
-                runtime: [
-                    answers.version_state(spec, self._health.status(runtime, ModelRef(name, spec.version)))
-                    for spec in self._catalogue.versions(name)
-                ]
+                runtime: [self._state(runtime, spec) for spec in self._catalogue.versions(name)]
                 for runtime in RUNTIME_NAMES
             },
         )
+
+    def _state(self, runtime: RuntimeName, spec: ModelSpec) -> answers.VersionState:
+        return answers.version_state(spec, self._health.status(runtime, ModelRef.of(spec)))
 
 
 def _json(answer: BaseModel, *, status: int = 200) -> Response:

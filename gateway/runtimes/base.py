@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gateway.deadline import Deadline
 from gateway.images.preprocess import ImageTensor
-from modelkit.spec import RuntimeName
+from modelkit.spec import ModelSpec, RuntimeName
 
 Tensors = Mapping[str, NDArray[np.float32]]
 """Named output tensors of one picture, with a batch dimension of 1."""
@@ -23,6 +23,10 @@ class ModelRef:
 
     name: str
     version: int
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> ModelRef:
+        return cls(spec.name, spec.version)
 
     def __str__(self) -> str:
         return f"{self.name} version {self.version}"
