@@ -6,23 +6,23 @@ import sys
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import ValidationError
 
 from gateway import log
 from gateway.app import create_app
-from gateway.settings import Settings
+from gateway.http.keys import InvalidKeyFile
+from gateway.settings import InvalidSettings, Settings, read_settings
 
 _DRAIN_S = 10
 
 
 def main() -> None:
     try:
-        settings = Settings()
-    except ValidationError as error:
-        lines = [f"TANDEM_{'__'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
-        sys.exit("The settings are not valid: " + "; ".join(lines))
-    log.configure(settings.log)
-    serve(create_app(settings), settings)
+        settings = read_settings()
+        log.configure(settings.log)
+        app = create_app(settings)
+    except (InvalidSettings, InvalidKeyFile) as error:
+        sys.exit(str(error))
+    serve(app, settings)
 
 
 def serve(app: FastAPI, settings: Settings) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modelkit.spec import RuntimeName
@@ -124,3 +124,19 @@ class Settings(BaseSettings):
     def admin_key_file(self) -> Path:
         """The admin key, made at the first start, readable by its owner only."""
         return self.var / "admin.key"
+
+
+class InvalidSettings(Exception):
+    """The environment holds a setting that is not valid. The message is one line that names each."""
+
+
+def read_settings() -> Settings:
+    """The settings in the environment. Raises InvalidSettings."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"TANDEM_{'__'.join(map(str, each['loc'])).upper()}: {each['msg']}; it is {each['input']!r}."
+            for each in error.errors()
+        ]
+        raise InvalidSettings(" ".join(lines)) from None

@@ -9,7 +9,8 @@ from typing import Literal
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from gateway.settings import Settings
+from gateway import settings as gateway_settings
+from gateway.settings import InvalidSettings, Settings
 from tandem.preflight import Endpoint, Problem
 from tandem.supervisor import Service
 
@@ -23,11 +24,9 @@ GRACE_S = 12.0
 def read_settings() -> Settings:
     """The settings in the environment, with an absolute `var`. Raises Problem."""
     try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        variable = "__".join(str(part) for part in first["loc"]).upper()
-        raise Problem(f"TANDEM_{variable}: {first['msg']}; it is {first['input']!r}.") from None
+        settings = gateway_settings.read_settings()
+    except InvalidSettings as error:
+        raise Problem(str(error)) from None
     return settings.model_copy(update={"var": settings.var.resolve()})
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fastapi import Request
@@ -13,20 +15,31 @@ from fastapi import Request
 from gateway.errors import Unauthenticated
 
 
+class InvalidKeyFile(Exception):
+    """The file with the admin key holds none."""
+
+
 def load_or_create_admin_key(path: Path) -> str:
-    """The key in the file `path`, made when there is none. Several processes may do this at once: one makes it."""
+    """The key in the file `path`, made when there is none. Several processes may do this at once: one makes it.
+
+    Raises InvalidKeyFile for an empty file: its key would be what every request without one carries.
+    """
+    if not path.exists():
+        _create(path)
+    key = path.read_text().strip()
+    if not key:
+        raise InvalidKeyFile(f"{path} is empty. Remove it: the next start makes a new admin key.")
+    return key
+
+
+def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-    try:
-        os.link(aside, path)  # unlike rename, fails when another process was first
-    except FileExistsError:
-        pass  # its key stands, for this process too
-    finally:
-        aside.unlink()
-    return path.read_text().strip()
+    # Readable by its owner only, and named like no other: one that a killed process left behind is in nobody's way.
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as aside:
+        aside.write(secrets.token_urlsafe(32) + "\n")
+        aside.flush()
+        with suppress(FileExistsError):  # another process was first: its key stands, for this process too
+            os.link(aside.name, path)
 
 
 def require_admin(admin_key: str) -> Callable[[Request], None]:
