@@ -19,6 +19,7 @@ from gateway.images.preprocess import preprocess
 from modelkit import children, parity, spec
 from modelkit.children import ROOT
 from modelkit.files import digest, replaced, tree
+from modelkit.parity import ParityFailure
 from modelkit.recipe import Recipe
 from modelkit.spec import ArtifactRecord, InputSpec, ModelSpec, RuntimeName
 
@@ -66,12 +67,20 @@ def build(recipe: Recipe, package: Path, say: Say) -> ModelSpec:
         exported = {runtime: _export(recipe, runtime, Path(temporary), say) for runtime in spec.RUNTIME_NAMES}
         record = parity.compare(
             {runtime: each.outputs for runtime, each in exported.items()},
-            labels,
+            [f"held-out picture {number}" for number in range(len(pictures))],
             promised=recipe.outputs,
-            minimum_accuracy=recipe.minimum_accuracy,
+            labels=labels,
         )
+        if not record.passed:
+            raise ParityFailure(f"the two artifacts of {recipe.name} are not the same model: {parity.report(record)}")
+        for runtime, right in record.correct.items():
+            if right < recipe.minimum_accuracy * len(labels):
+                raise ParityFailure(
+                    f"the {runtime} artifact answers {right} of {len(labels)} held-out pictures right "
+                    f"({right / len(labels):.2%}); at least {recipe.minimum_accuracy:.2%} is asked for"
+                )
         say(
-            f"{recipe.name}: {record.same_top1} of {record.pictures} held-out pictures with the same answer, scores "
+            f"{recipe.name}: {record.agreeing} of {record.pictures} held-out pictures with the same answer, scores "
             f"within {record.max_score_difference:.1g}; right: "
             + ", ".join(f"{runtime} {right / record.pictures:.2%}" for runtime, right in record.correct.items())
         )

@@ -10,13 +10,13 @@ Both artifacts take `image: uint8 [batch, height, width, 3]` (RGB, batch free) a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-Task = Literal["classify"]
+Task = Literal["classify", "detect", "segment"]
 RuntimeName = Literal["torch", "tf"]
 RUNTIME_NAMES: tuple[RuntimeName, ...] = ("torch", "tf")
 
@@ -32,20 +32,75 @@ class InputSpec(_Part):
     """Rows of the input tensor."""
     width: int = Field(gt=0)
     """Columns of the input tensor."""
-    fit: Literal["stretch"] = "stretch"
-    """`stretch`: height and width scaled independently."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    fit: Literal["stretch", "crop", "letterbox"] = "stretch"
+    """`stretch`: height and width scaled independently. `crop`: the shorter side scaled to `shorter_side`, then the
+    middle cut out (torchvision's Resize and CenterCrop). `letterbox`: scaled as a whole until it fits, the rest filled
+    with `pad` (Ultralytics' LetterBox)."""
+    shorter_side: int | None = Field(None, gt=0)
+    """For `crop`: what the picture's shorter side is scaled to, in pixels; at least height and width."""
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
     """Resampling filter."""
-    antialias: Literal[True] = True
-    """Shrinking widens the filter, as Pillow and torchvision do."""
+    antialias: bool = True
+    """Whether shrinking widens the filter, as Pillow and torchvision do. Without (OpenCV, `tf.image.resize`): only
+    bilinear and nearest."""
+    pad: int = Field(114, ge=0, le=255)
+    """For `letterbox`: grey value of the filling."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.fit == "crop" and (self.shorter_side is None or self.shorter_side < max(self.height, self.width)):
+            raise ValueError("fit crop needs a shorter_side of at least height and width")
+        if self.interpolation == "bicubic" and not self.antialias:
+            raise ValueError("bicubic is only known with antialias")
+        return self
+
+
+OUTPUT_NAMES: dict[Task, tuple[str, ...]] = {
+    "classify": ("scores",),
+    "detect": ("boxes", "scores", "classes"),
+    "segment": ("boxes", "scores", "classes", "coefficients", "prototypes"),
+}
+"""The tensors that a model of each task returns. A detector may also return `candidates`."""
 
 
 class OutputSpec(_Part):
     dtype: Literal["float32"] = "float32"
     shape: tuple[int, ...]
     """Shape for one picture, without the batch dimension."""
-    meaning: Literal["softmax"]
-    """What the numbers are: `softmax`, class scores that add up to 1."""
+    meaning: Literal["softmax", "sigmoid", "boxes", "scores", "classes", "candidates", "coefficients", "prototypes"]
+    """What the numbers are.
+
+    `softmax`: class scores `[classes]` that add up to 1; `sigmoid`: class scores, each from 0 to 1 by itself.
+    `boxes` `[n, 4]`: x1, y1, x2, y2 in pixels of the input tensor, of n candidates, best first; `scores` `[n]` from 0
+    to 1; `classes` `[n]`: class ids. `candidates` `[n]`: which of the network's raw candidates each is, so that two
+    answers can be compared although near-equal scores changed places. `coefficients` `[n, m]` and `prototypes`
+    `[m, h, w]`: a candidate's mask is positive where the sum of the prototypes, weighted by its coefficients, is; h × w
+    spans the input tensor."""
+
+
+class DetectionSpec(_Part):
+    """What is left to do about a detector's candidates, the same for both runtimes."""
+
+    nms_iou: float | None = Field(None, gt=0, le=1)
+    """Of two candidates of one class that overlap by more than this, the lesser is dropped (non-maximum suppression).
+    None: the network's head needs none."""
+    min_score: float = Field(0.25, ge=0, le=1)
+    """Least score of a detection, where a request does not say."""
+    max_detections: int = Field(300, ge=1)
+    """Most detections in a picture, where a request does not say."""
+
+
+class OutputDifference(_Part):
+    """How far apart the two artifacts' values of one output tensor are, over all pictures."""
+
+    max_difference: float = Field(ge=0)
+    """Greatest difference of any value, on any picture."""
+    spread: float = Field(ge=0)
+    """How much the values differ from picture to picture: the greatest range of any one value."""
+    fraction: float = Field(ge=0)
+    """The difference as a fraction of the spread: what is held to the tolerance."""
+    picture: str
+    """The picture on which the difference is greatest."""
 
 
 class ParityRecord(_Part):
@@ -53,20 +108,29 @@ class ParityRecord(_Part):
 
     pictures: int = Field(gt=0)
     """Pictures compared."""
-    same_top1: int = Field(ge=0)
-    """Pictures whose best class was the same on both."""
+    agreeing: int = Field(ge=0)
+    """Pictures about which both make the same predictions: the same best class; the same boxes (and masks)."""
     max_score_difference: float = Field(ge=0)
     """Greatest difference of any score on any picture."""
-    distinct_top1: int = Field(ge=0)
-    """Different best classes over the pictures: few of them, and agreement proves little."""
+    distinct: int = Field(ge=0)
+    """Different answers over the pictures: few of them, and agreement proves little."""
+    outputs: dict[str, OutputDifference]
+    """By output tensor."""
     tolerance: float = Field(gt=0)
-    """Greatest score difference that passes."""
+    """Greatest fraction of the spread that passes."""
     correct: dict[RuntimeName, int] = {}
-    """Pictures that each runtime answered as they are labelled."""
+    """Pictures that each runtime answered as they are labelled, where labels were given."""
+    passed: bool
+    """Whether the two are the same model, as far as these pictures tell."""
 
     @property
-    def passed(self) -> bool:
-        return self.same_top1 == self.pictures and self.max_score_difference <= self.tolerance
+    def proves(self) -> bool:
+        """Whether the pictures led to enough different answers for agreement to mean something."""
+        return self.passed and self.distinct >= HANDFUL
+
+
+HANDFUL = 5
+"""Different answers that a proof needs at least."""
 
 
 class ArtifactRecord(_Part):
@@ -86,7 +150,9 @@ class ModelSpec(_Part):
     """Names of the classes, by class id."""
     input: InputSpec
     outputs: dict[str, OutputSpec]
-    """The tensors both artifacts return."""
+    """The tensors both artifacts return: those of OUTPUT_NAMES for the task."""
+    detection: DetectionSpec | None = None
+    """For the tasks `detect` and `segment`."""
     normalisation: str
     """What the graphs do to the uint8 tensor first, in words; it is inside both artifacts."""
     licence: str
@@ -97,6 +163,22 @@ class ModelSpec(_Part):
     artifacts: dict[RuntimeName, ArtifactRecord]
     parity: dict[Literal["fp32"], ParityRecord]
     """By precision."""
+    mismatch_allowed: bool = False
+    """The artifacts do not agree, and whoever added the model took it nevertheless (`--allow-mismatch`)."""
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> Self:
+        wanted = set(OUTPUT_NAMES[self.task])
+        if not wanted <= set(self.outputs) <= wanted | {"candidates"}:
+            raise ValueError(f"a model that can {self.task} returns {sorted(wanted)}, not {sorted(self.outputs)}")
+        if (self.detection is None) != (self.task == "classify"):
+            raise ValueError(f"detection is for the tasks detect and segment; this model's is {self.task}")
+        return self
+
+    @property
+    def proof(self) -> ParityRecord:
+        """The record of the precision that is served."""
+        return self.parity["fp32"]
 
 
 class InvalidPackage(Exception):

@@ -88,12 +88,12 @@ def _packages(settings: Settings) -> Iterator[Finding]:
         found = True
         what = f"package {path.parent.name} {path.name}"
         try:
-            parity = model_spec.read(path).parity["fp32"]
+            proof = model_spec.read(path).proof
         except model_spec.InvalidPackage as error:
             yield Finding(what, ok=False, said=str(error))
             continue
-        same = f"{parity.same_top1} of {parity.pictures} pictures with the same answer on both runtimes"
-        yield Finding(what, ok=parity.passed, said=f"{same}, scores within {parity.max_score_difference:.1g}")
+        same = f"{proof.agreeing} of {proof.pictures} pictures with the same predictions on both runtimes"
+        yield Finding(what, ok=proof.passed, said=f"{same}, scores within {proof.max_score_difference:.1g}")
     if not found:
         yield Finding("packages", ok=True, said=f"none in {settings.store}: the next `make up` builds the bundled ones")
 

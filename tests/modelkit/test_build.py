@@ -44,7 +44,7 @@ def test_the_package_records_parity_within_tolerance_and_accuracy(built: Built) 
     assert record.passed
     assert record.pictures == 360
     assert record.max_score_difference <= 1e-4
-    assert record.distinct_top1 == 10
+    assert record.distinct == 10
     for right in record.correct.values():
         assert right / record.pictures >= 0.985
 
@@ -110,10 +110,16 @@ def test_changed_sources_are_not_current(built: Built, tmp_path: Path) -> None:
 def test_artifacts_that_disagree_are_refused_and_no_package_is_left(tmp_path: Path) -> None:
     """The fault is real: one of two graphs reads the picture with rows and columns swapped."""
     faulty = replace(DIGITS, architecture="tests.modelkit.transposed")
-    with pytest.raises(ParityFailure, match=r"the two artifacts disagree about \d+ of 360 pictures") as refusal:
+    with pytest.raises(ParityFailure, match=r"not the same model: \d+ of 360 pictures") as refusal:
         package.build(faulty, tmp_path / "1", lambda _: None)
-    assert "  picture " in str(refusal.value)
-    assert "scores differ by 0.9" in str(refusal.value)
+    assert "output scores: greatest difference 0.9" in str(refusal.value)
+    assert "(on held-out picture " in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_artifacts_that_agree_on_wrong_answers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ParityFailure, match=r"answers \d+ of 360 held-out pictures right"):
+        package.build(replace(DIGITS, minimum_accuracy=1.1), tmp_path / "1", lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 

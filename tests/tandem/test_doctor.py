@@ -56,7 +56,7 @@ def test_each_package_is_said_with_its_proof_and_a_broken_one_with_its_reason(se
     write_store(settings.store, 1, 2)
     (settings.store / "digits" / "2" / "model.yaml").write_text("name: digits\n")
     found = findings(settings)
-    assert found["package digits 1"].said.startswith("10 of 10 pictures with the same answer")
+    assert found["package digits 1"].said.startswith("10 of 10 pictures with the same predictions")
     assert not found["package digits 2"].ok
     assert "model.yaml" in found["package digits 2"].said
 
