@@ -48,5 +48,5 @@ proto:
 	.venv/bin/python -m proto.compile
 
 clean:
-	rm -rf .venv .venv-torch .venv-tf .venv-convert build dist tandem_serving.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-torch .venv-tf .venv-convert .venv-ultralytics build dist tandem_serving.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

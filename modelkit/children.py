@@ -1,4 +1,4 @@
-"""Running a step in a worker's environment: as a child process that never outlives its parent's wish."""
+"""Running a step in another environment: as a child process that never outlives its parent's wish."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-
-from modelkit.spec import RuntimeName
+from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 """The repository: workers' code is run from here."""
+EnvironmentName = Literal["torch", "tf", "convert", "ultralytics"]
+"""The workers' environments, and those of the conversion tools, which are made when they are first needed."""
 _GRACE_S = 5.0
-_ENVIRONMENT: dict[RuntimeName, dict[str, str]] = {
-    "torch": {"KERAS_BACKEND": "torch"},
-    "tf": {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+_ENVIRONMENT: dict[EnvironmentName, dict[str, str]] = {
+    # Threads that spin while they wait would make a form that waits more look slower than it is in a worker.
+    "torch": {"KERAS_BACKEND": "torch", "OMP_WAIT_POLICY": "PASSIVE"},
+    "tf": {"KERAS_BACKEND": "tensorflow", **_QUIET},
+    "convert": _QUIET,
+    "ultralytics": {},
 }
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}  # what is made here is made on the CPU, the same on every machine
 
@@ -26,19 +31,19 @@ class StepFailed(Exception):
     """A child process failed. The message holds the end of what it wrote."""
 
 
-def python(runtime: RuntimeName) -> Path:
-    """The interpreter of a worker's environment: TANDEM_TORCH_PYTHON, TANDEM_TF_PYTHON, or the one `make` fills."""
-    given = os.environ.get(f"TANDEM_{runtime.upper()}_PYTHON")
-    return Path(given) if given else ROOT / f".venv-{runtime}" / "bin" / "python"
+def python(environment: EnvironmentName) -> Path:
+    """The interpreter of an environment: TANDEM_TORCH_PYTHON, TANDEM_TF_PYTHON, …, or the one that `make` fills."""
+    given = os.environ.get(f"TANDEM_{environment.upper()}_PYTHON")
+    return Path(given) if given else ROOT / f".venv-{environment}" / "bin" / "python"
 
 
-def run(runtime: RuntimeName, module: str, *arguments: str) -> None:
-    """Run `python -m module arguments…` in the environment of `runtime` and wait. Its output is seen if it fails.
+def run(environment: EnvironmentName, module: str, *arguments: str) -> None:
+    """Run `python -m module arguments…` in an environment and wait. Its output is seen if it fails.
 
     Raises StepFailed. When this process is interrupted, the child and what it started end first.
     To be called from the main thread.
     """
-    interpreter = python(runtime)
+    interpreter = python(environment)
     child: subprocess.Popen[bytes] | None = None
     try:
         with _interruptions_held_back():
@@ -46,7 +51,7 @@ def run(runtime: RuntimeName, module: str, *arguments: str) -> None:
             child = subprocess.Popen(
                 [interpreter, "-m", module, *arguments],
                 cwd=ROOT,
-                env={**os.environ, **_ENVIRONMENT[runtime], **_NO_GPU},
+                env={**os.environ, **_ENVIRONMENT[environment], **_NO_GPU},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -56,7 +61,7 @@ def run(runtime: RuntimeName, module: str, *arguments: str) -> None:
     except OSError as error:
         raise StepFailed(
             f"{interpreter} cannot be run ({error.strerror}): fill the environment with `make`, "
-            f"or name another interpreter with TANDEM_{runtime.upper()}_PYTHON"
+            f"or name another interpreter with TANDEM_{environment.upper()}_PYTHON"
         ) from error
     except BaseException:
         if child is not None:

@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from modelkit import network
+from modelkit.network import Network
+
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 BATCHES = (1, 3, 8)
@@ -26,8 +29,7 @@ BATCHES = (1, 3, 8)
 
 @dataclass(frozen=True)
 class Job:
-    architecture: str
-    weights: Path
+    network: Network
     pictures: Bytes
     work: Path
 
@@ -35,12 +37,11 @@ class Job:
     def from_arguments(cls) -> Job:
         """The job of this process's command line."""
         parser = argparse.ArgumentParser()
-        parser.add_argument("--architecture", required=True, help="module with build(data_format)")
-        parser.add_argument("--weights", type=Path, required=True)
+        parser.add_argument("--network", type=Path, required=True, help="folder with network.json")
         parser.add_argument("--pictures", type=Path, required=True, help=".npy of input tensors, uint8 [n, h, w, 3]")
         parser.add_argument("--work", type=Path, required=True, help="an empty folder for the results")
         given = parser.parse_args()
-        return cls(given.architecture, given.weights, np.load(given.pictures), given.work)
+        return cls(network.read(given.network), np.load(given.pictures), given.work)
 
     def finish(
         self,

@@ -1,117 +1,124 @@
-"""A Keras model → TorchScript. Runs in the torch worker's environment, under KERAS_BACKEND=torch.
+"""A network → TorchScript, in the form that runs fastest here. Runs in the torch worker's environment.
 
-The model is built channels-first, traced, and frozen. Then two things are put right in the frozen graph:
-
-- Keras writes the device that it traces on into the graph. Without those constants the module runs wherever
-  `torch.jit.load(map_location=…)` puts it.
-- Keras keeps convolution kernels as [height, width, in, out]; what reaches PyTorch is a transposed view that is laid
-  out anew in every call. The permuted picture lies in memory as channels-last, so the kernels are stored that way too.
+Under KERAS_BACKEND=torch: a Keras model is traced as it is, channels-last, and `script.freeze` puts right what Keras's
+spelling of it costs. `python -m modelkit.export_torch`.
 """
 
 from __future__ import annotations
 
 import importlib
+import shutil
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import keras
 import torch
-from keras.src.backend.common import global_state
 
 from modelkit import export
-from modelkit.candidates import PICTURES, milliseconds_a_picture
+from modelkit.candidates import PICTURES, milliseconds_a_picture, threads
+from modelkit.network import Network
+from modelkit.script import freeze
+from modelkit.whole_torch import Whole
 
 MODULE = "model.pt"
 """What a worker loads: a form that leaves this file can be packaged."""
 Form = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
 
-class Entrance(torch.nn.Module):  # type: ignore[misc]  # torch is not installed where types are checked
-    """Names the one argument, which Keras leaves variadic."""
-
-    def __init__(self, model: keras.Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        outputs: dict[str, torch.Tensor] = self.model(image)
-        return outputs
-
-
-def frozen(model: torch.nn.Module, image: torch.Tensor, kernels: torch.memory_format | None) -> torch.jit.ScriptModule:
-    """`model` traced and frozen, tied to no device, its 4-D constants stored in the order `kernels`."""
-    module = torch.jit.freeze(torch.jit.trace(model, (image,), strict=False, check_trace=False).eval())
-    graph = module.graph
-    for node in graph.findAllNodes("aten::to"):
-        values = list(node.inputs())
-        if len(values) == 8:  # to(self, dtype, layout, device, pin_memory, non_blocking, copy, memory_format)
-            source, dtype, _, _, _, *rest = values
-            same = graph.create("aten::to", [source, dtype, *rest], 1)
-            same.output().setType(node.output().type())
-            same.insertBefore(node)
-            node.output().replaceAllUsesWith(same.output())
-            node.destroy()
-    torch._C._jit_pass_dce(graph)
-    for node in graph.findAllNodes("prim::Constant"):
-        kind = node.output().type().kind()
-        if kind == "DeviceObjType":
-            raise RuntimeError(f"the traced graph is tied to a device:\n{graph}")
-        if kernels is not None and kind == "TensorType" and node.t("value").dim() == 4:
-            node.t_("value", node.t("value").contiguous(memory_format=kernels))
-    return module
-
-
-def candidates(architecture: str, weights: Path, work: Path) -> dict[str, Form]:
+def candidates(network: Network, work: Path) -> dict[str, Form]:
     """Every export form, written to `work` and read back: what is timed is what a worker would load."""
-    build = importlib.import_module(architecture).build
-    first, last = (Entrance(build(data_format)).eval() for data_format in ("channels_first", "channels_last"))
-    for entrance in (first, last):
-        entrance.model.load_weights(weights)
-    height, width = first.model.input_shape[1:3]
-    image = torch.zeros((2, height, width, 3), dtype=torch.uint8)
+    if "given" in network.torch:
+        return _as_given(network, work)
+    if "script" in network.torch:
+        return _of_script(network, network.torch["script"], work)
+    return _of_keras(network, work)
 
-    def script(form: str, model: torch.nn.Module, kernels: torch.memory_format | None) -> torch.jit.ScriptModule:
-        path = work / form
-        path.mkdir()
-        frozen(model, image, kernels).save(str(path / MODULE))
-        return torch.jit.load(str(path / MODULE), map_location="cpu")
 
-    def program(form: str, model: torch.nn.Module) -> torch.nn.Module:
-        batch = torch.export.Dim("batch", min=1, max=1024)
-        exported = torch.export.export(model, (image,), dynamic_shapes={"image": {0: batch}}, strict=False)
-        path = work / f"{form}.pt2"
-        torch.export.save(exported, path)
-        return torch.export.load(path).module()
+def _as_given(network: Network, work: Path) -> dict[str, Form]:
+    """The user's own TorchScript, untouched if it takes the pictures and returns the outputs themselves."""
+    image = torch.zeros((2, network.height, network.width, 3), dtype=torch.uint8)
+    try:
+        outputs = torch.jit.load(network.torch["given"], map_location="cpu").eval()(image)
+    except RuntimeError:
+        return _of_script(network, network.torch["given"], work)
+    if network.head is None and isinstance(outputs, dict):
+        folder = work / "as-given"
+        folder.mkdir()
+        shutil.copyfile(network.torch["given"], folder / MODULE)
+        return {"as-given": torch.jit.load(str(folder / MODULE), map_location="cpu").eval()}
+    script = torch.jit.load(network.torch["given"], map_location="cpu").eval()
+    whole = Whole(script, None, network.head, channels_last=True).eval()
+    return {"torchscript": _written(work / "torchscript", freeze(_traced(whole, image)))}
 
-    channels_last = "torchscript-frozen-channels-last-kernels"
-    return {
-        channels_last: script(channels_last, first, torch.channels_last),
-        "torchscript-frozen": script("torchscript-frozen", first, None),
-        "torchscript-frozen-contiguous-kernels": script(
-            "torchscript-frozen-contiguous-kernels", first, torch.contiguous_format
+
+def _of_script(network: Network, path: str, work: Path) -> dict[str, Form]:
+    """PyTorch's two orders in memory: which one suits a network better differs from network to network."""
+    if network.entrance is None:
+        raise RuntimeError(
+            "the TorchScript module does not take uint8 pictures, and nothing says how they are normalised"
+        )
+    image = torch.zeros((2, network.height, network.width, 3), dtype=torch.uint8)
+    forms: dict[str, Form] = {}
+    for form, kernels in (
+        ("torchscript-channels-first", None),
+        ("torchscript-channels-last", torch.channels_last),
+    ):
+        script = torch.jit.load(path, map_location="cpu").eval()
+        whole = Whole(script, network.entrance, network.head, channels_last=False, copied=kernels is None).eval()
+        forms[form] = _written(work / form, freeze(_traced(whole, image), kernels))
+    return forms
+
+
+def _of_keras(network: Network, work: Path) -> dict[str, Form]:
+    import keras
+    from keras.src.backend.common import global_state
+
+    # As a torch.device: next to the name that Keras keeps, every tensor seems to be on another device, and each
+    # operation is traced with a move.
+    global_state.set_global_attribute("torch_device", torch.device("cpu"))
+    if "architecture" in network.torch:
+        build = importlib.import_module(network.torch["architecture"]).build
+        given = [build(data_format) for data_format in ("channels_last", "channels_first")]
+        for model in given:
+            model.load_weights(network.torch["weights"])
+    else:
+        given = [keras.saving.load_model(network.torch["keras"], compile=False, safe_mode="trust" not in network.torch)]
+    last, *first = (Whole(model, network.entrance, network.head, channels_last=True).eval() for model in given)
+    image = torch.zeros((2, network.height, network.width, 3), dtype=torch.uint8)
+    as_exported = torch.jit.freeze(_traced(last, image).eval())
+    forms = {
+        "torchscript-channels-last": _written(
+            work / "torchscript-channels-last", freeze(_traced(last, image), torch.channels_last, keras=True)
         ),
-        # Cannot be saved: a worker would have to call it after loading.
-        "torchscript-optimize-for-inference": torch.jit.optimize_for_inference(
-            torch.jit.load(str(work / channels_last / MODULE), map_location="cpu")
-        ),
-        "exported-program": program("exported-program", first),
-        "keras-channels-last-torchscript": script("keras-channels-last-torchscript", last, None),
-        "keras-channels-last-exported-program": program("keras-channels-last-exported-program", last),
+        # Beside them, to show what the detours of Keras's spelling cost.
+        "keras-as-exported": as_exported,
     }
+    for whole in first:
+        forms["torchscript-channels-first"] = _written(
+            work / "torchscript-channels-first", freeze(_traced(whole, image), torch.channels_last, keras=True)
+        )
+    return forms
+
+
+def _traced(model: torch.nn.Module, image: torch.Tensor) -> torch.jit.ScriptModule:
+    return torch.jit.trace(model, (image,), strict=False, check_trace=False)
+
+
+def _written(folder: Path, module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    folder.mkdir()
+    module.save(str(folder / MODULE))
+    return torch.jit.load(str(folder / MODULE), map_location="cpu").eval()
 
 
 def main() -> None:
     job = export.Job.from_arguments()
-    warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch.jit: it is what TorchServe loads
-    torch.set_num_threads(1)
+    for category in (DeprecationWarning, torch.jit.TracerWarning):  # torch.jit: it is what TorchServe loads
+        warnings.filterwarnings("ignore", category=category)
+    torch.set_num_threads(threads())
     torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
-    # As a torch.device: next to the name that Keras keeps, every tensor seems to be on another device, and each
-    # operation is traced with a move.
-    global_state.set_global_attribute("torch_device", torch.device("cpu"))
     with torch.no_grad():
-        forms = candidates(job.architecture, job.weights, job.work)
+        forms = candidates(job.network, job.work)
     with torch.inference_mode():
         images = torch.from_numpy(job.pictures[:PICTURES])
         taken_ms = milliseconds_a_picture({form: partial(call, images) for form, call in forms.items()})

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from gateway.images.preprocess import preprocess
-from modelkit import children, parity, spec
+from modelkit import parity, spec
 from modelkit.children import ROOT
+from modelkit.exported import Say, export
 from modelkit.files import digest, replaced, tree
+from modelkit.network import Network
 from modelkit.parity import ParityFailure
 from modelkit.recipe import Recipe
-from modelkit.spec import ArtifactRecord, InputSpec, ModelSpec, RuntimeName
-
-Say = Callable[[str], None]
-"""Where lines about progress go."""
-SLOWER_THAN_BEST = 1.15
-"""How much slower than the fastest export form the packaged one may measure before the build says so."""
-
-
-class Exported(NamedTuple):
-    """What exporting for one runtime left."""
-
-    artifact: Path
-    record: ArtifactRecord
-    outputs: parity.Outputs
+from modelkit.spec import InputSpec, ModelSpec
 
 
 def source_digest(recipe: Recipe) -> str:
@@ -64,11 +48,27 @@ def build(recipe: Recipe, package: Path, say: Say) -> ModelSpec:
         pictures, labels = tensors(held_out["pictures"], recipe.input), held_out["labels"]
     with tempfile.TemporaryDirectory(prefix="tandem-modelkit-") as temporary:
         np.save(Path(temporary) / "pictures.npy", pictures)
-        exported = {runtime: _export(recipe, runtime, Path(temporary), say) for runtime in spec.RUNTIME_NAMES}
+        where = {"architecture": recipe.architecture, "weights": str(recipe.weights)}
+        Network(torch=where, tf=where, height=recipe.input.height, width=recipe.input.width).write(Path(temporary))
+        exported = {runtime: export(recipe.name, runtime, Path(temporary), say) for runtime in spec.RUNTIME_NAMES}
+        made = ModelSpec(
+            name=recipe.name,
+            version=recipe.version,
+            task=recipe.task,
+            labels=recipe.labels,
+            input=recipe.input,
+            outputs=recipe.outputs,
+            normalisation=recipe.normalisation,
+            licence=recipe.licence,
+            source=recipe.source,
+            source_sha256=source_sha256,
+            artifacts={runtime: each.record for runtime, each in exported.items()},
+            parity={},
+        )
         record = parity.compare(
+            made,
             {runtime: each.outputs for runtime, each in exported.items()},
             [f"held-out picture {number}" for number in range(len(pictures))],
-            promised=recipe.outputs,
             labels=labels,
         )
         if not record.passed:
@@ -84,20 +84,7 @@ def build(recipe: Recipe, package: Path, say: Say) -> ModelSpec:
             f"within {record.max_score_difference:.1g}; right: "
             + ", ".join(f"{runtime} {right / record.pictures:.2%}" for runtime, right in record.correct.items())
         )
-        made = ModelSpec(
-            name=recipe.name,
-            version=recipe.version,
-            task=recipe.task,
-            labels=recipe.labels,
-            input=recipe.input,
-            outputs=recipe.outputs,
-            normalisation=recipe.normalisation,
-            licence=recipe.licence,
-            source=recipe.source,
-            source_sha256=source_sha256,
-            artifacts={runtime: each.record for runtime, each in exported.items()},
-            parity={"fp32": record},
-        )
+        made = made.model_copy(update={"parity": {"fp32": record}})
         with replaced(package) as new:
             for runtime, each in exported.items():
                 shutil.copytree(each.artifact, new / runtime)
@@ -109,40 +96,3 @@ def tensors(pictures: npt.NDArray[np.uint8], input_spec: InputSpec) -> npt.NDArr
     """Grey pictures `[n, h, w]` → input tensors `[n, height, width, 3]`, by the gateway's own preprocessing."""
     images = (Image.fromarray(picture).convert("RGB") for picture in pictures)
     return np.concatenate([preprocess(image, input_spec) for image in images])
-
-
-def _export(recipe: Recipe, runtime: RuntimeName, folder: Path, say: Say) -> Exported:
-    work = folder / runtime
-    work.mkdir()
-    with _timed(f"{recipe.name}: exporting for {runtime}", say):
-        children.run(
-            runtime,
-            f"modelkit.export_{runtime}",
-            f"--architecture={recipe.architecture}",
-            f"--weights={recipe.weights}",
-            f"--pictures={folder / 'pictures.npy'}",
-            f"--work={work}",
-        )
-    result = json.loads((work / "result.json").read_text())
-    form, candidates_ms = str(result["form"]), dict(result["candidates_ms"])
-    best = min(candidates_ms, key=candidates_ms.__getitem__)
-    if candidates_ms[form] > SLOWER_THAN_BEST * candidates_ms[best]:
-        say(
-            f"{recipe.name}: warning: for {runtime}, {form} is packaged, which took "
-            f"{candidates_ms[form]} ms a picture; {best} took {candidates_ms[best]}"
-        )
-    artifact = work / form
-    with np.load(work / "outputs.npz") as outputs:
-        return Exported(
-            artifact,
-            ArtifactRecord(form=form, sha256=digest(tree(artifact), artifact), candidates_ms=candidates_ms),
-            dict(outputs),
-        )
-
-
-@contextmanager
-def _timed(step: str, say: Say) -> Iterator[None]:
-    say(f"{step} …")
-    start = time.monotonic()
-    yield
-    say(f"{step}: {time.monotonic() - start:.1f} s")

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelkit.spec import HANDFUL, RUNTIME_NAMES, OutputDifference, OutputSpec, ParityRecord, RuntimeName
+from modelkit import predictions
+from modelkit.spec import (
+    HANDFUL,
+    RUNTIME_NAMES,
+    ModelSpec,
+    OutputDifference,
+    OutputSpec,
+    ParityRecord,
+    RuntimeName,
+)
 
 TOLERANCE = 1e-3
 """In 32-bit precision: greatest difference of a value that is rounding and not another model, as a fraction of how much
@@ -26,33 +35,34 @@ class ParityFailure(Exception):
 
 
 def compare(
+    made: ModelSpec,
     answers: Mapping[RuntimeName, Outputs],
     pictures: Sequence[str],
     *,
-    promised: Mapping[str, OutputSpec],
     labels: npt.NDArray[np.uint8] | None = None,
     tolerance: float = TOLERANCE,
 ) -> ParityRecord:
     """The parity record of both runtimes' answers about the same pictures, named `pictures`, in that order.
 
-    `labels` are the right classes, where they are known. Raises ParityFailure for outputs other than promised; what
-    else is wrong is in the record, and `report` puts it into words.
+    `labels` are the right classes, where they are known. Raises ParityFailure for outputs other than `made` promises;
+    what else is wrong is in the record, and `report` puts it into words.
     """
     for runtime in RUNTIME_NAMES:
-        _check_shapes(runtime, answers[runtime], promised, len(pictures))
-    torch, tf = answers["torch"], answers["tf"]
-    outputs = {name: _difference(torch[name], tf[name], pictures) for name in promised}
-    best = {"torch": torch["scores"].argmax(axis=1), "tf": tf["scores"].argmax(axis=1)}
-    agreeing = int((best["torch"] == best["tf"]).sum())
+        _check_shapes(runtime, answers[runtime], made.outputs, len(pictures))
+    torch, tf = answers["torch"], _in_the_order_of(answers["torch"], answers["tf"])
+    outputs = {name: _difference(torch[name], tf[name], pictures) for name in made.outputs if name not in _DISCRETE}
+    said = predictions.of_both(made, answers)
     return ParityRecord(
         pictures=len(pictures),
-        agreeing=agreeing,
+        agreeing=sum(said.same),
         max_score_difference=outputs["scores"].max_difference,
-        distinct=len(np.unique(best["torch"])),
+        distinct=said.distinct,
         outputs=outputs,
         tolerance=tolerance,
-        correct={} if labels is None else {name: int((best[name] == labels).sum()) for name in RUNTIME_NAMES},
-        passed=agreeing == len(pictures) and all(each.fraction <= tolerance for each in outputs.values()),
+        correct={}
+        if labels is None
+        else {name: int((answers[name]["scores"].argmax(axis=1) == labels).sum()) for name in RUNTIME_NAMES},
+        passed=all(said.same) and all(each.fraction <= tolerance for each in outputs.values()),
     )
 
 
@@ -74,6 +84,34 @@ def report(record: ParityRecord) -> str:
             "Give pictures of the model's own kind with --samples, or trained weights."
         )
     return "\n".join(lines)
+
+
+_DISCRETE = ("classes", "candidates")
+"""Outputs that are no measure: they are compared as predictions."""
+
+
+def _in_the_order_of(first: Outputs, second: Outputs) -> Outputs:
+    """The second artifact's candidates in the order of the first's: nearly equal scores change places.
+
+    A candidate that the second does not have stands for itself, but for its score, which is the least of those it has:
+    it came just too late to be among them.
+    """
+    if "candidates" not in first:
+        return second
+    count = first["candidates"].shape[1]
+    aligned = {
+        name: first[name].copy() if array.ndim >= 2 and array.shape[1] == count else array
+        for name, array in second.items()
+    }
+    for picture, wanted in enumerate(first["candidates"]):
+        order = np.argsort(second["candidates"][picture])
+        place = np.searchsorted(second["candidates"][picture], wanted, sorter=order).clip(max=count - 1)
+        there = second["candidates"][picture][order[place]] == wanted
+        for name, array in aligned.items():
+            if array is not second[name]:
+                array[picture][there] = second[name][picture][order[place[there]]]
+        aligned["scores"][picture][~there] = second["scores"][picture].min()
+    return aligned
 
 
 def _difference(first: Array, second: Array, pictures: Sequence[str]) -> OutputDifference:

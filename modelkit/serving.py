@@ -15,8 +15,8 @@ from pathlib import Path
 
 from modelkit import children
 from modelkit.children import ROOT
+from modelkit.exported import Say
 from modelkit.files import digest, replaced, tree
-from modelkit.package import Say
 from modelkit.spec import ModelSpec
 
 

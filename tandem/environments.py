@@ -68,6 +68,15 @@ def environments(gpu: bool) -> tuple[Environment, ...]:
     )
 
 
+def converters(gpu: bool) -> tuple[Environment, ...]:
+    """The environments of the conversion tools. `tandem models add` makes one when a source first needs it."""
+    cuda = 6000 * MIB if gpu else 0
+    return (
+        Environment(".venv-convert", ("--group", "convert"), 4000 * MIB + cuda),
+        Environment(".venv-ultralytics", ("--group", "ultralytics"), 2500 * MIB + cuda),
+    )
+
+
 def has_nvidia_gpu() -> bool:
     """Whether an NVIDIA GPU can be used here, as far as its driver says. TANDEM_GPU=0 or 1 overrides it."""
     if said := os.environ.get("TANDEM_GPU"):
@@ -159,7 +168,7 @@ class Installation:
             self.step = "updating pip"
             await self._execute(python, *_PIP_INSTALL, PIP)
         self.step = "resolving"
-        where = await index if self.environment.folder == ".venv-torch" else []
+        where = [] if self.environment.folder in (".venv", ".venv-tf") else await index
         await self._execute(python, *_PIP_INSTALL, "-c", "constraints.txt", *where, *self.environment.wants)
         self.stamp.write_text(json.dumps(vars(self.recipe)))
         self.step = f"ready after {time.monotonic() - self.started:.0f} s"
@@ -265,9 +274,9 @@ def only_one(root: Path) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make the environments named in `arguments`, or all. Returns the exit code."""
+    """Make the environments named in `arguments`, or all of the stack's. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m tandem.bootstrap", description=__doc__)
-    parser.add_argument("environment", nargs="*", help="folders; all of them when none is named")
+    parser.add_argument("environment", nargs="*", help="folders; all of the stack's when none is named")
     parser.add_argument("--up", action="store_true", help="check memory and ports first: the stack comes next")
     options = parser.parse_args(arguments)
     try:
@@ -284,7 +293,7 @@ def _set_up(names: Sequence[str], *, going_up: bool) -> int:
     check_writable(ROOT)
     gpu = has_nvidia_gpu()
     logs = ROOT / os.environ.get("TANDEM_VAR", "var") / "logs"
-    wanted = [each for each in environments(gpu) if not names or each.folder in names]
+    wanted = [each for each in (*environments(gpu), *converters(gpu)) if each.folder in names] or environments(gpu)
     with only_one(ROOT):
         missing = [
             installation

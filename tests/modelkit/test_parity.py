@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from modelkit.parity import ParityFailure, compare, report
-from modelkit.spec import OutputSpec, ParityRecord
+from modelkit.spec import ParityRecord
+from tests.support.packages import digits_spec
 
 Scores = npt.NDArray[np.float32]
 LABELS = np.arange(10, dtype=np.uint8)
@@ -19,9 +20,9 @@ def right_scores() -> Scores:
 
 def compared(torch: Scores, tf: Scores) -> ParityRecord:
     return compare(
+        digits_spec(),
         {"torch": {"scores": torch}, "tf": {"scores": tf}},
         [f"picture {number}" for number in range(len(torch))],
-        promised={"scores": OutputSpec(shape=(10,), meaning="softmax")},
         labels=LABELS,
     )
 

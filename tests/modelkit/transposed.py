@@ -1,4 +1,4 @@
-"""A planted fault: the digits network, whose channels-first build swaps rows and columns at the entrance."""
+"""A planted fault: the digits network, which under PyTorch reads the picture with rows and columns swapped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from models.digits import architecture
 
 def build(data_format: Literal["channels_first", "channels_last"]) -> keras.Model:
     model = architecture.build(data_format)
-    if data_format == "channels_first":
-        model.get_layer("to_channels_first").dims = (3, 2, 1)
+    if keras.backend.backend() == "torch":
+        image = keras.Input(model.input_shape[1:], dtype="uint8", name="image")
+        swapped = keras.Model(image, model(keras.layers.Permute((2, 1, 3))(image)))
+        swapped.load_weights = model.load_weights
+        return swapped
     return model

@@ -1,0 +1,70 @@
+"""What is asked of `tandem models add`, and of `POST /v1/models`: a source, and what its user says about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from modelkit.spec import ModelName, Task
+
+Triple = tuple[float, float, float]
+
+
+class AddRequest(BaseModel):
+    """None: as the source says. A source that does not say and a request that does not either is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    source: str | None = None
+    """`model.keras`, `keras:Name`, `torchvision:name`, `package.module:factory`, `model.pt2`, `model.torchscript`,
+    `model.onnx`, or an Ultralytics checkpoint."""
+    torch: Path | None = None
+    """Of a pair: a TorchScript file."""
+    tf: Path | None = None
+    """Of a pair: a SavedModel folder."""
+    name: ModelName
+    """The model's name."""
+    version: int | None = Field(None, ge=1)
+    """The version; by default one more than the greatest there is."""
+    task: Task | None = None
+    weights: str | None = None
+    """A file (`.weights.h5` or `.keras` for Keras; `.pt`, `.pth`, `.safetensors` for PyTorch), `imagenet` (Keras),
+    `DEFAULT` or another name of torchvision's, or `none`: random."""
+    labels: str | None = None
+    """A file with the classes' names, one a line or a JSON list; or `numbers`: named by their ids."""
+    height: int | None = Field(None, gt=0)
+    width: int | None = Field(None, gt=0)
+    fit: Literal["stretch", "crop", "letterbox"] | None = None
+    shorter_side: int | None = Field(None, gt=0)
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
+    antialias: bool | None = None
+    mean: Triple | None = None
+    """Subtracted from pixels of 0 to 1, channel by channel."""
+    std: Triple | None = None
+    """What they are divided by then."""
+    pixels: Literal["0..1", "0..255"] | None = None
+    """What mean and std refer to, and without them: the range of the pixels that the network takes."""
+    bgr: bool = False
+    """The network takes blue, green, red."""
+    activation: Literal["none", "softmax", "sigmoid"] | None = None
+    """What makes class scores of a classifier's outputs."""
+    nms: bool | None = None
+    """For a YOLO checkpoint with two heads: the one that needs non-maximum suppression, not the end-to-end one.
+    For a pair: whether its candidates need it."""
+    licence: str | None = None
+    samples: Path | None = None
+    """A folder of pictures for the proof, besides the bundled photographs."""
+    trust: bool = False
+    """Code that the source brings along, in pickles or Lambda layers, may be executed."""
+    allow_mismatch: bool = False
+    """Take the model although its artifacts do not agree, and mark it."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.source is None) == (self.torch is None and self.tf is None):
+            raise ValueError("give one source, or a pair with torch and tf")
+        if (self.torch is None) != (self.tf is None):
+            raise ValueError("a pair needs both torch and tf")
+        return self
