@@ -1,4 +1,4 @@
-"""A picture with what was found in it drawn on. Pillow's own font: letters beyond Latin show as boxes."""
+"""A picture with what was found in it drawn on. The font is Pillow's own: a letter that it lacks shows as a box."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def _draw_box(
     x2, y2 = max(box.x1, box.x2 - 1), max(box.y1, box.y2 - 1)
     canvas.rectangle((box.x1, box.y1, x2, y2), outline=colour, width=max(2, min(picture.size) // 240))
     text = f"{prediction.label} {prediction.score:.2f}"
-    left, top, right, bottom = font.getbbox(text)
+    left, _, right, _ = font.getbbox(text)
+    _, top, _, bottom = font.getbbox("Hg")  # every label as high as any
     margin = max(2, round(bottom - top) // 4)
     width, height = right - left + 2 * margin, bottom - top + 2 * margin
     x = max(0, min(box.x1, picture.width - width))
