@@ -169,12 +169,14 @@ class Routes:
         spec = self._catalogue.find(model, parameters.version)  # before the body: an unknown model needs no upload
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
+        deadline = Deadline.after_ms(timeout_ms)
         defaults = TASKS[spec.task].defaults(spec)
         asked = Limits(
             most=defaults.most if parameters.top_k is None else parameters.top_k,
             min_score=defaults.min_score if parameters.min_score is None else parameters.min_score,
+            deadline=deadline,
         )
-        return Question(spec, asked, Deadline.after_ms(timeout_ms), keep_originals=media in accept.PICTURES)
+        return Question(spec, asked, deadline, keep_originals=media in accept.PICTURES)
 
     async def _receive(self, request: Request, question: Question) -> list[bytes]:
         images = await read_images(request, self._settings, question.deadline)

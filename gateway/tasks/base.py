@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.agreement import Compared
+from gateway.deadline import Deadline
 from gateway.errors import RuntimeFailed
 from gateway.images.geometry import Geometry
 from gateway.runtimes.base import Tensors
@@ -25,6 +26,8 @@ class Limits:
     """Most predictions of a picture, at least 1."""
     min_score: float
     """From 0 to 1."""
+    deadline: Deadline | None = None
+    """After it nobody waits for them: long work stops with DeadlineExceeded."""
 
 
 class Found(Protocol):
@@ -51,7 +54,10 @@ class Task(ABC, Generic[FoundT]):
 
     @abstractmethod
     def find(self, spec: ModelSpec, tensors: Tensors, geometry: Geometry, limits: Limits) -> FoundT:
-        """What `tensors` say of one picture. Raises RuntimeFailed where they are not what `spec` promises."""
+        """What `tensors` say of one picture.
+
+        Raises RuntimeFailed where they are not what `spec` promises, and DeadlineExceeded.
+        """
 
     @abstractmethod
     def compare(self, first: Sequence[FoundT], second: Sequence[FoundT], *, least_iou: float = 0.5) -> Compared:

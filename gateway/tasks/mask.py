@@ -23,15 +23,12 @@ class Mask:
     def of(cls, patch: NDArray[np.bool_], x: int, y: int, size: tuple[int, int]) -> Self:
         """The mask of a picture of `size` (width, height) that is `patch` at (x, y) and false elsewhere."""
         width, height = size
-        columns = np.zeros((patch.shape[1], patch.shape[0] + 2), dtype=np.int8)
-        columns[:, 1:-1] = patch.T
-        column, row = np.nonzero(np.diff(columns, axis=1))
-        edges = (column + x) * height + row + y
-        # A run that goes on at the head of the next column.
-        goes_on = edges[1:-1:2] == edges[2::2]
-        kept = np.ones(len(edges), dtype=bool)
-        kept[1:-1:2] = kept[2::2] = ~goes_on
-        return cls(height, width, edges[kept])
+        columns = patch.T
+        if len(patch) < height:
+            columns = np.pad(columns, ((0, 0), (0, 1)))  # a run ends with its column
+        places = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False))
+        column, row = np.divmod(places, columns.shape[1] or 1)
+        return cls(height, width, (column + x) * height + y + row)
 
     @property
     def area(self) -> int:

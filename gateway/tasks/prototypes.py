@@ -19,8 +19,8 @@ from gateway.images.geometry import Geometry
 from gateway.tasks.mask import Mask
 
 _BLOCK = 256
-"""Pixels of a mask that are computed at once are at most so many wide and high: a block needs few of the prototypes'
-pixels, and no picture's masks need more memory than that at a time."""
+"""A mask is computed in blocks of so many pixels squared: a block needs few of the prototypes' pixels and little
+memory, however large the picture is."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,14 @@ def masks(
     weighed = (coefficients @ prototypes.reshape(len(prototypes), -1)).reshape(-1, *prototypes.shape[1:])
     for logits, (x1, y1, x2, y2) in zip(weighed, np.ceil(boxes).astype(int).tolist(), strict=True):
         patch = np.zeros((y2 - y1, x2 - x1), dtype=bool, order="F")
-        for x in range(x1, x2, _BLOCK):
-            beside, across = columns.weights(x, min(x + _BLOCK, x2))
-            for y in range(y1, y2, _BLOCK):
-                above, down = rows.weights(y, min(y + _BLOCK, y2))
+        # A narrow strip's blocks are longer, or there would be very many of them.
+        high, wide = (max(_BLOCK, _BLOCK**2 // max(side, 1)) for side in (x2 - x1, y2 - y1))
+        for x in range(x1, x2, wide):
+            beside, across = columns.weights(x, min(x + wide, x2))
+            for y in range(y1, y2, high):
+                above, down = rows.weights(y, min(y + high, y2))
                 block = down @ (logits[above, beside] @ across.T)
-                patch[y - y1 :, x - x1 :][:_BLOCK, :_BLOCK] = block > 0
+                patch[y - y1 :, x - x1 :][:high, :wide] = block > 0
         yield Mask.of(patch, x1, y1, (geometry.width, geometry.height))
 
 

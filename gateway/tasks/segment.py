@@ -57,7 +57,12 @@ class Segment(Task[Segmented]):
         arrays = checked(spec, tensors)
         boxes, chosen = choose(spec, arrays, geometry, limits)
         every = prototypes.masks(arrays["coefficients"][chosen], arrays["prototypes"], boxes.xyxy, geometry)
-        kept = [(index, mask) for index, mask in enumerate(every) if mask.area]
+        kept = []
+        for index, mask in enumerate(every):
+            if limits.deadline is not None:
+                limits.deadline.remaining_s()  # hundreds of masks of a large picture take seconds
+            if mask.area:
+                kept.append((index, mask))
         boxes, masks = boxes[np.array([index for index, _ in kept], dtype=np.intp)], [mask for _, mask in kept]
         predictions = [
             Segmentation(**vars(detection), mask=EncodedMask((mask.height, mask.width), mask.counts()))

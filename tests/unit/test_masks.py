@@ -67,6 +67,15 @@ def test_a_mask_larger_than_a_block_has_no_seams() -> None:
     assert (np.diff(pixels(mask).astype(int), axis=1) != 0).sum(axis=1).tolist() == [1] * 600
 
 
+@pytest.mark.parametrize("size", [(1_000_000, 1), (1, 1_000_000)], ids=["a row", "a column"])
+def test_the_mask_of_a_long_strip_is_one_run(size: tuple[int, int]) -> None:
+    geometry = Geometry.of(size, InputSpec(height=64, width=64, fit="letterbox"))
+    (mask,) = masks(
+        np.ones((1, 1), np.float32), np.ones((1, 16, 16), np.float32), np.array([[0, 0, *size]], np.float32), geometry
+    )
+    assert mask.edges.tolist() == [0, 1_000_000]
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (23, 57)])
 def test_the_encoding_is_cocos_own(shape: tuple[int, int], seed: int) -> None:

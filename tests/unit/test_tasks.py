@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from gateway.agreement import BoxAgreement, ClassAgreement, MaskAgreement
-from gateway.errors import RuntimeFailed
+from gateway.deadline import Deadline
+from gateway.errors import DeadlineExceeded, RuntimeFailed
 from gateway.images.geometry import Geometry
 from gateway.tasks.base import Limits
 from gateway.tasks.classify import Classified
@@ -161,6 +162,12 @@ def test_masks_of_a_picture_of_one_pixel() -> None:
     geometry = Geometry.of((1, 1), segmenter_spec().input)
     (found,) = segment(with_masks(candidates((0, 0, 64, 64, 0.9, 0)), 1), geometry).predictions
     assert found.mask == EncodedMask((1, 1), "01")
+
+
+def test_masks_that_nobody_waits_for_any_more_are_not_made() -> None:
+    limits = Limits(10, 0.25, Deadline.after_ms(0))
+    with pytest.raises(DeadlineExceeded):
+        TASKS["segment"].find(segmenter_spec(), with_masks(candidates((0, 0, 64, 64, 0.9, 0)), 1), WHOLE, limits)
 
 
 @pytest.mark.parametrize("task", ["classify", "detect", "segment"])
