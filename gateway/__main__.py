@@ -6,6 +6,7 @@ import sys
 
 import uvicorn
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 
 from gateway import log
 from gateway.app import create_app
@@ -27,6 +28,9 @@ def main() -> None:
 
 def serve(app: FastAPI, settings: Settings) -> None:
     """Serve `app` until SIGTERM or SIGINT; what was accepted is answered first."""
+    # Masks are small products of matrices, in as many threads as there are CPUs: a second team of threads under each of
+    # them makes them several times slower.
+    threadpool_limits(1, user_api="blas")
     uvicorn.run(
         app,
         host=settings.http.host,

@@ -71,7 +71,7 @@ class Metrics:
         )
         self.score_difference = Histogram(
             "tandem_score_difference",
-            "Greatest difference of any class score between the runtimes, for one picture.",
+            "Greatest difference of a class' or a matched detection's score between the runtimes, for one picture.",
             ("model",),
             buckets=_SCORE_BUCKETS,
             registry=registry,

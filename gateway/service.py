@@ -5,28 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
 from gateway.admission import Admission
-from gateway.agreement import Agreement, compare_scores
+from gateway.agreement import Agreement
 from gateway.deadline import Deadline
 from gateway.errors import TandemError, TooManyImages
 from gateway.images.decode import decode
-from gateway.images.preprocess import ImageTensor, preprocess
+from gateway.images.geometry import Geometry
+from gateway.images.preprocess import ImageTensor, fit
 from gateway.metrics import NO_RUNTIME, Metrics
-from gateway.runtimes.base import ModelRef, Runtime
+from gateway.runtimes.base import ModelRef, Runtime, Tensors
 from gateway.settings import Settings
 from gateway.stages import StageClock
-from gateway.tasks.classify import Classification, classify, scores_of
+from gateway.tasks.base import Found, Limits
+from gateway.tasks.table import TASKS
 from modelkit.spec import ModelSpec, RuntimeName
 
 Role = Literal["primary", "compare"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,25 @@ class Question:
     """What a request asks of a model, besides the pictures."""
 
     spec: ModelSpec
-    top_k: int
-    min_score: float
+    limits: Limits
     deadline: Deadline
+    keep_originals: bool = False
+    """Whether the answer holds the pictures themselves, to draw on."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    width: int
-    height: int
-    """Of the upright original, in pixels."""
+    geometry: Geometry
     tensor: ImageTensor
+    kept: Image.Image | None
+    """The upright original, where the question asks for it."""
+
+    @property
+    def original(self) -> Image.Image:
+        """Raises LookupError where it was not kept."""
+        if self.kept is None:
+            raise LookupError("the question asked for no originals")
+        return self.kept
 
 
 @dataclass(frozen=True)
@@ -54,14 +65,14 @@ class Answer:
     spec: ModelSpec
     runtime: RuntimeName
     pictures: Sequence[Picture]
-    predictions: Sequence[list[Classification]]
-    scores: Sequence[NDArray[np.float32]]
+    found: Sequence[Found]
     clock: StageClock
 
 
 @dataclass(frozen=True)
 class Comparison:
     spec: ModelSpec
+    pictures: Sequence[Picture]
     answers: Mapping[RuntimeName, Answer | TandemError]
     agreement: Agreement | None
     """None where one runtime did not answer."""
@@ -82,7 +93,7 @@ class Service:
             name: Admission(name, max_inflight=limit.max_inflight, max_queue=limit.max_queue, metrics=metrics)
             for name, limit in settings.runtimes.items()
         }
-        self._decoders = ThreadPoolExecutor(settings.limits.decode_threads or os.cpu_count(), "decode")
+        self._threads = ThreadPoolExecutor(settings.limits.decode_threads or os.cpu_count(), "pictures")
 
     async def predict(
         self, question: Question, images: Sequence[bytes], runtime: RuntimeName | None, clock: StageClock
@@ -103,10 +114,16 @@ class Service:
                 return error
 
         answers = dict(zip(self._runtimes, await asyncio.gather(*map(ask, self._runtimes)), strict=True))
-        return Comparison(question.spec, answers, self._agreement(question.spec, list(answers.values())))
+        agreement = await self._agreement(question, list(answers.values()))
+        return Comparison(question.spec, pictures, answers, agreement)
+
+    async def in_thread(self, deadline: Deadline, work: Callable[[], T]) -> T:
+        """Do `work` off the event loop, where pictures are decoded. Raises DeadlineExceeded."""
+        async with deadline.guard():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _prepare(
         self, question: Question, images: Sequence[bytes], clock: StageClock, *, role: Role
@@ -116,11 +133,9 @@ class Service:
             raise TooManyImages(
                 f"{len(images)} images in one request; at most {limits.max_images}. Send several requests."
             )
-        loop = asyncio.get_running_loop()
-        async with question.deadline.guard():
-            pictures, preprocess_s = await loop.run_in_executor(
-                self._decoders, _to_pictures, images, spec, limits.max_pixels
-            )
+        pictures, preprocess_s = await self.in_thread(
+            question.deadline, partial(_to_pictures, images, question, limits.max_pixels)
+        )
         # The wait for a free decoding thread counts as decoding.
         clock.lap("decode", of_it=("preprocess", preprocess_s))
         self._metrics.observe_stages(
@@ -140,10 +155,8 @@ class Service:
         spec, version = question.spec, str(question.spec.version)
         outcome = "internal_error"
         try:
-            scores = await self._infer(runtime, spec, question.deadline, pictures, clock)
-            predictions = [
-                classify(each, spec.labels, top_k=question.top_k, min_score=question.min_score) for each in scores
-            ]
+            tensors = await self._infer(runtime, spec, question.deadline, pictures, clock)
+            found = await self._postprocess(question, partial(_find, question, tensors, pictures))
             clock.lap("postprocess")
             outcome = "ok"
         except TandemError as error:
@@ -157,7 +170,7 @@ class Service:
         self._metrics.images.labels(spec.name, version, runtime).inc(len(pictures))
         self._metrics.observe_stages(clock.seconds, model=spec.name, version=version, runtime=runtime, role=role)
         self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s())
-        return Answer(spec, runtime, pictures, predictions, scores, clock)
+        return Answer(spec, runtime, pictures, found, clock)
 
     async def _infer(
         self,
@@ -166,7 +179,7 @@ class Service:
         deadline: Deadline,
         pictures: Sequence[Picture],
         clock: StageClock,
-    ) -> list[NDArray[np.float32]]:
+    ) -> list[Tensors]:
         ref = ModelRef.of(spec)
         async with self._admission[runtime].places(len(pictures), deadline):
             clock.lap("queue")
@@ -179,29 +192,43 @@ class Service:
                 for call in calls:
                     call.cancel()  # what still runs when one has failed, or when the client has gone
             clock.lap("rpc")
-        return [scores_of(spec, tensors) for tensors in results]
+        return results
 
-    def _agreement(self, spec: ModelSpec, answers: Sequence[Answer | TandemError]) -> Agreement | None:
-        scores = [answer.scores for answer in answers if isinstance(answer, Answer)]
-        if len(scores) != 2:
+    async def _postprocess(self, question: Question, work: Callable[[], T]) -> T:
+        """Do `work` where the model's task has it done. Raises DeadlineExceeded."""
+        return await self.in_thread(question.deadline, work) if TASKS[question.spec.task].in_thread else work()
+
+    async def _agreement(self, question: Question, answers: Sequence[Answer | TandemError]) -> Agreement | None:
+        spec = question.spec
+        found = [answer.found for answer in answers if isinstance(answer, Answer)]
+        if len(found) != 2:
             return None
-        agreement, each = compare_scores(*scores)
-        for same, difference in each:
+        agreement, pictures = await self._postprocess(question, partial(TASKS[spec.task].compare, *found))
+        for same, difference in pictures:
             self._metrics.agreement.labels(spec.name, "agree" if same else "disagree").inc()
             self._metrics.score_difference.labels(spec.name).observe(difference)
         return agreement
 
 
-def _to_pictures(images: Sequence[bytes], spec: ModelSpec, max_pixels: int) -> tuple[list[Picture], float]:
+def _to_pictures(images: Sequence[bytes], question: Question, max_pixels: int) -> tuple[list[Picture], float]:
     """The pictures, and the seconds of it that were preprocessing.
 
-    One picture after the other, so that no more than one of a request is in memory in full size.
+    One picture after the other, so that no more than one of a request is in memory in full size, but for those to keep.
     """
-    pictures, preprocess_s = [], 0.0
+    spec, pictures, preprocess_s = question.spec.input, [], 0.0
     for data in images:
         image = decode(data, max_pixels=max_pixels)
         start_s = time.perf_counter()
-        tensor = preprocess(image, spec.input)
+        geometry = Geometry.of(image.size, spec)
+        tensor = fit(image, spec, geometry)
         preprocess_s += time.perf_counter() - start_s
-        pictures.append(Picture(image.width, image.height, tensor))
+        pictures.append(Picture(geometry, tensor, image if question.keep_originals else None))
     return pictures, preprocess_s
+
+
+def _find(question: Question, tensors: Sequence[Tensors], pictures: Sequence[Picture]) -> list[Found]:
+    task = TASKS[question.spec.task]
+    return [
+        task.find(question.spec, each, picture.geometry, question.limits)
+        for each, picture in zip(tensors, pictures, strict=True)
+    ]

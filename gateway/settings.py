@@ -42,7 +42,7 @@ class LimitSettings(_Section):
     max_timeout_ms: int = Field(60_000, gt=0)
     """Longest deadline a request may ask for, in milliseconds."""
     decode_threads: int = Field(0, ge=0)
-    """Threads that decode and resize pictures, in each gateway process; 0: one for each CPU."""
+    """Threads that decode, resize and draw pictures and make masks, in each gateway process; 0: one for each CPU."""
 
 
 class RuntimeSettings(_Section):

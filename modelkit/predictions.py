@@ -8,9 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gateway.errors import RuntimeFailed
+from gateway.images.geometry import Geometry
+from gateway.tasks.base import Found, Limits
+from gateway.tasks.table import TASKS
 from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName
 
+LEAST_IOU = 0.99
+"""Boxes and masks of the two artifacts that overlap by this are the same."""
+_GRID = 16
+"""Pixels of the input tensor by which boxes must be apart to be different answers."""
+_WINDOW = 0.02
+
 Outputs = Mapping[str, npt.NDArray[Any]]
+"""By name, each `[pictures, …]`."""
 
 
 class Said(NamedTuple):
@@ -20,6 +31,43 @@ class Said(NamedTuple):
     """Different answers over the pictures."""
 
 
-def of_both(_made: ModelSpec, answers: Mapping[RuntimeName, Outputs]) -> Said:
-    best = [answers[name]["scores"].argmax(axis=1) for name in RUNTIME_NAMES]
-    return Said([bool(each) for each in best[0] == best[1]], len(np.unique(best[0])))
+def of_both(made: ModelSpec, answers: Mapping[RuntimeName, Outputs]) -> Said:
+    """What the gateway would answer for each picture, by either artifact, in pixels of the input tensor."""
+    task, geometry = TASKS[made.task], Geometry.identity(made.input)
+    same: list[bool] = []
+    distinct: set[object] = set()
+    for picture in range(len(answers["torch"]["scores"])):
+        tensors = [
+            {output: array[picture : picture + 1] for output, array in answers[name].items()} for name in RUNTIME_NAMES
+        ]
+        limits = task.defaults(made)
+        if made.task != "classify":
+            limits = Limits(limits.most, _in_a_gap(limits.min_score, [each["scores"] for each in tensors]))
+        try:
+            first, second = (task.find(made, each, geometry, limits) for each in tensors)
+        except RuntimeFailed:  # NaN or infinity: no answer, and never the same as another
+            same.append(False)
+            continue
+        same.append(task.compare([first], [second], least_iou=LEAST_IOU).pictures[0][0])
+        distinct.add(_summary(made, first))
+    return Said(same, len(distinct))
+
+
+def _in_a_gap(min_score: float, scores: list[npt.NDArray[Any]]) -> float:
+    """A least score near `min_score` with no candidate's score next to it: rounding must not decide what counts."""
+    near = np.concatenate([each.ravel() for each in scores]).astype(np.float64)
+    edges = np.sort([min_score, *near[(near > min_score) & (near < min_score + _WINDOW)], min_score + _WINDOW])
+    widest = int(np.diff(edges).argmax())
+    return float((edges[widest] + edges[widest + 1]) / 2)
+
+
+def _summary(made: ModelSpec, found: Found) -> object:
+    """What makes an answer another one: the best class; the classes and, roughly, places of the boxes."""
+    if made.task == "classify":
+        return found.predictions[0].class_id if found.predictions else None
+    return tuple(
+        sorted(
+            (each.class_id, *(round(side / _GRID) for side in (each.box.x1, each.box.y1, each.box.x2, each.box.y2)))
+            for each in found.predictions
+        )
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -96,11 +97,18 @@ def predict(
     version: Version = None,
     top_k: TopK = None,
     timeout_ms: Timeout = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also write each picture with its predictions drawn, as a PNG, to this folder."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask one runtime what is in each picture."""
     question = Question(runtime, version, top_k, timeout_ms)
-    _ask("predict", images, url, model, question, None if as_json else (tables.predict_table(), tables.predict_row))
+    report = None if as_json else (tables.predict_table(), tables.predict_row)
+    _ask("predict", images, url, model, question, report, draw)
 
 
 @app.command()
@@ -119,19 +127,30 @@ def compare(
 
 
 def _ask(
-    what: str, images: list[Path], url: str | None, model: str | None, question: Question, report: Report | None
+    what: str,
+    images: list[Path],
+    url: str | None,
+    model: str | None,
+    question: Question,
+    report: Report | None,
+    drawings: Path | None = None,
 ) -> None:
     """One request for each picture: one that is refused does not take others with it, and no limit on a request's size
-    or number of pictures stands in the way. Without a report the answers are printed as JSON."""
+    or number of pictures stands in the way. Without a report the answers are printed as JSON. A drawing is a request
+    of its own."""
     for image in images:
         if not image.is_file():
             _fail(f"{image} is a folder." if image.is_dir() else f"There is no file {image}.", EXIT_USAGE)
+    if drawings is not None:
+        _prepare_folder(drawings, images)
     failures: list[str] = []
     with Client(url or _local_url()) as client:
         try:
             name = model or _only_model(client)
             for image in images:
                 answer, problems = _answer(client, what, name, image, question)
+                if drawings is not None and not problems:
+                    problems += _draw(client, name, image, question, drawings)
                 failures += [f"{image}: {in_one_line(problem)}" for problem in problems]
                 if report is None:
                     typer.echo(json.dumps(answer, ensure_ascii=False))
@@ -161,6 +180,37 @@ def _answer(client: Client, what: str, model: str, image: Path, question: Questi
     except Refused as refused:
         return refused.problem, [refused.problem]
     return answer, [part["error"] for part in answer.get("runtimes", {}).values() if "error" in part]
+
+
+def _prepare_folder(folder: Path, images: list[Path]) -> None:
+    targets = Counter(_drawing_of(image, folder) for image in images)
+    for target, count in targets.items():
+        if count > 1:
+            _fail(f"Several pictures would be drawn to {target}. Draw them to different folders.", EXIT_USAGE)
+        if target.resolve() in {image.resolve() for image in images}:
+            _fail(f"The drawing would take the place of the picture {target}. Name another folder.", EXIT_USAGE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _fail(f"{folder} cannot be made: {error.strerror}.", EXIT_USAGE)
+
+
+def _draw(client: Client, model: str, image: Path, question: Question, folder: Path) -> list[Json]:
+    """Write the drawn picture into `folder`; the problem, if there was one."""
+    try:
+        drawn = client.draw(model, image, question)
+    except Refused as refused:
+        return [refused.problem]
+    path = _drawing_of(image, folder)
+    try:
+        path.write_bytes(drawn)
+    except OSError as error:
+        _fail(f"{path} cannot be written: {error.strerror}.", EXIT_USAGE)
+    return []
+
+
+def _drawing_of(image: Path, folder: Path) -> Path:
+    return folder / f"{image.stem}.png"
 
 
 def _only_model(client: Client) -> str:

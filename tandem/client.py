@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Self
 import httpx
 
 Json = dict[str, Any]
+Form = Mapping[str, tuple[str, bytes, str]]
 
 
 class NotReachable(Exception):
@@ -70,40 +70,66 @@ class Client:
 
     def ask(self, what: str, model: str, image: Path, question: Question) -> Json:
         """`what`: predict or compare. Raises OSError if the picture cannot be read."""
-        kind = mimetypes.guess_type(image)[0] or "application/octet-stream"
-        return self._answer(
-            "POST",
-            f"/v1/models/{model}/{what}",
-            params=question.parameters,
-            files={"image": (image.name, image.read_bytes(), kind)},
-        )
+        return self._answer("POST", f"/v1/models/{model}/{what}", question.parameters, _form(image))
+
+    def draw(self, model: str, image: Path, question: Question) -> bytes:
+        """A PNG: the picture with its predictions. Raises OSError if the picture cannot be read."""
+        path = f"/v1/models/{model}/predict"
+        response = self._respond("POST", path, question.parameters, _form(image), headers={"Accept": "image/png"})
+        if response.headers.get("content-type") == "image/png" and response.is_success:
+            return response.content
+        raise self._refused(response)
 
     def _answer(
         self,
         method: str,
         path: str,
         params: Mapping[str, str] | None = None,
-        files: Mapping[str, tuple[str, bytes, str]] | None = None,
+        files: Form | None = None,
     ) -> Json:
+        response = self._respond(method, path, params, files)
+        body = _json(response)
+        if body is not None and response.is_success:
+            return body
+        raise self._refused(response)
+
+    def _respond(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        files: Form | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         try:
-            response = self._http.request(method, path, params=params, files=files)
+            return self._http.request(method, path, params=params, files=files, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NotReachable(
                 f"No gateway answers at {self._url} ({error or type(error).__name__}). Is the stack up? `make up`"
                 " starts it; --url or TANDEM_URL names another."
             ) from error
-        try:
-            body = response.json()
-        except json.JSONDecodeError:
-            body = None
-        if isinstance(body, dict) and response.is_success:
-            return body
-        if isinstance(body, dict) and body.keys() >= {"title", "status", "detail"}:
-            raise Refused(body)
-        raise Refused(
+
+    def _refused(self, response: httpx.Response) -> Refused:
+        body = _json(response)
+        if body is not None and body.keys() >= {"title", "status", "detail"}:
+            return Refused(body)
+        return Refused(
             {
                 "title": "Not an answer of Tandem's gateway",
                 "status": response.status_code,
                 "detail": f"{self._url} answered {response.text[:200]!r}. Is that the right address?",
             }
         )
+
+
+def _form(image: Path) -> Form:
+    kind = mimetypes.guess_type(image)[0] or "application/octet-stream"
+    return {"image": (image.name, image.read_bytes(), kind)}
+
+
+def _json(response: httpx.Response) -> Json | None:
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None

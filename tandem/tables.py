@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ from tandem.client import Json
 
 if TYPE_CHECKING:
     from tandem.doctor import Finding
+
+_MOST_LABELS = 5
+"""Of a picture's detections, that are named in a line."""
 
 
 def predict_table() -> Table:
@@ -68,11 +72,17 @@ def _table(*columns: str) -> Table:
 
 
 def _best(answer: Json) -> tuple[str, str, str]:
-    """Label and score of the best prediction, and the next two."""
+    """Label and score of the best prediction, and the next two; of detections, how many there are of each label."""
     predictions = answer["results"][0]["predictions"]
     if not predictions:
         return "[dim]none[/]", "", ""
     best, *others = predictions
+    if "box" in best:
+        counts = Counter(each["label"] for each in predictions)
+        objects = [f"{number} {escape(label)}" for label, number in counts.most_common(_MOST_LABELS)]
+        if len(counts) > _MOST_LABELS:
+            objects.append("…")
+        return ", ".join(objects), f"{best['score']:.4f}", ""
     also = ", ".join(f"{escape(each['label'])} {each['score']:.4f}" for each in others[:2])
     return escape(best["label"]), f"{best['score']:.4f}", also
 
@@ -80,5 +90,9 @@ def _best(answer: Json) -> tuple[str, str, str]:
 def _verdict(agreement: Json | None) -> str:
     if agreement is None:
         return "[yellow]unknown[/]"
-    difference = f"scores within {agreement['max_score_difference']:.0e}"
-    return f"[green]agree[/], {difference}" if agreement["agree"] else f"[red]disagree[/], {difference}"
+    said = ["[green]agree[/]" if agreement["agree"] else "[red]disagree[/]"]
+    if "matched" in agreement:
+        said.append(f"{agreement['matched']} matched, {agreement['unmatched']} not")
+        overlaps = {"boxes": agreement["min_iou"], "masks": agreement.get("min_mask_iou")}
+        said += [f"{what} overlap by {iou:.3f}" for what, iou in overlaps.items() if iou is not None]
+    return ", ".join([*said, f"scores within {agreement['max_score_difference']:.0e}"])

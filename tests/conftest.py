@@ -16,7 +16,7 @@ from gateway.app import create_app
 from gateway.settings import LogSettings, Settings
 from modelkit.spec import RuntimeName
 from tests.fakes.runtimes import FakeRuntime
-from tests.support.packages import add_broken_model, write_store
+from tests.support.packages import add_broken_model, detector_spec, segmenter_spec, write_packages, write_store
 from tests.support.serving import served
 from tests.support.stack import ROOT, Stack, running_stack
 
@@ -47,6 +47,7 @@ def start_gateway(tmp_path: Path, fakes: Fakes) -> Iterator[StartGateway]:
         def start(**settings: object) -> httpx.Client:
             if not (tmp_path / "store").exists():
                 write_store(tmp_path / "store", 1, 2)
+                write_packages(tmp_path / "store", detector_spec(), segmenter_spec())
             app = create_app(Settings(var=tmp_path, warm_up_requests=0, **settings), fakes)  # type: ignore[arg-type]
             url = stack.enter_context(served(app))
             return stack.enter_context(httpx.Client(base_url=url, timeout=30))

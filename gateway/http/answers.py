@@ -6,10 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from gateway.agreement import BoxAgreement, ClassAgreement, MaskAgreement
 from gateway.http.problems import Problem, problem_of
 from gateway.runtimes.base import ModelStatus
 from gateway.service import Answer, Comparison
 from gateway.tasks.classify import Classification
+from gateway.tasks.detect import Detection
+from gateway.tasks.segment import Segmentation
 from modelkit.spec import ModelSpec, RuntimeName
 
 
@@ -27,7 +30,8 @@ class Result(_Answer):
 
     image: ImageSize
     """Of the upright original, in pixels."""
-    predictions: list[Classification]
+    predictions: list[Segmentation] | list[Detection] | list[Classification]
+    """As the model's task is, best first."""
 
 
 class PredictAnswer(_Answer):
@@ -53,20 +57,12 @@ class FailedRuntime(_Answer):
     error: Problem
 
 
-class AgreementAnswer(_Answer):
-    agree: bool
-    """Whether both runtimes named the same best class for every picture."""
-    images: int
-    same_top1: int
-    max_score_difference: float
-
-
 class CompareAnswer(_Answer):
     request_id: str
     model: str
     runtimes: dict[RuntimeName, RuntimeAnswer | FailedRuntime]
-    agreement: AgreementAnswer | None
-    """None where one runtime did not answer."""
+    agreement: MaskAgreement | BoxAgreement | ClassAgreement | None
+    """As the model's task is; None where one runtime did not answer."""
 
 
 class VersionState(_Answer):
@@ -112,7 +108,6 @@ def predict_answer(answer: Answer, request_id: str) -> PredictAnswer:
 
 
 def compare_answer(comparison: Comparison, request_id: str) -> CompareAnswer:
-    agreement = comparison.agreement
     return CompareAnswer(
         request_id=request_id,
         model=comparison.spec.name,
@@ -124,14 +119,7 @@ def compare_answer(comparison: Comparison, request_id: str) -> CompareAnswer:
             else FailedRuntime(error=problem_of(answer, request_id))
             for name, answer in comparison.answers.items()
         },
-        agreement=None
-        if agreement is None
-        else AgreementAnswer(
-            agree=agreement.agree,
-            images=agreement.images,
-            same_top1=agreement.same_top1,
-            max_score_difference=agreement.max_score_difference,
-        ),
+        agreement=comparison.agreement,
     )
 
 
@@ -141,6 +129,8 @@ def version_state(spec: ModelSpec, status: ModelStatus) -> VersionState:
 
 def _results(answer: Answer) -> list[Result]:
     return [
-        Result(image=ImageSize(width=picture.width, height=picture.height), predictions=predictions)
-        for picture, predictions in zip(answer.pictures, answer.predictions, strict=True)
+        Result(
+            image=ImageSize(width=picture.geometry.width, height=picture.geometry.height), predictions=found.predictions
+        )
+        for picture, found in zip(answer.pictures, answer.found, strict=True)
     ]

@@ -13,8 +13,19 @@ class InferenceParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int | None = Field(None, ge=1, description="The model's version; by default its default version.")
-    top_k: int = Field(5, ge=1, le=1000, description="Most classes for each picture.")
-    min_score: float = Field(0.0, ge=0, le=1, description="Least score of a prediction.")
+    top_k: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Most predictions for each picture; by default 5 classes, or what a detector's package says.",
+    )
+    min_score: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Least score of a class, by default 0. A detection's score is above it, by default above what its "
+        "package says.",
+    )
     timeout_ms: int | None = Field(
         None, ge=1, description="Deadline in milliseconds, from the start of the request; capped."
     )

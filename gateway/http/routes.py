@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -13,7 +14,7 @@ from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.errors import NotAcceptable
 from gateway.health import Health
-from gateway.http import answers
+from gateway.http import accept, answers, drawings
 from gateway.http.bodies import REQUEST_BODY, read_images
 from gateway.http.context import context_of
 from gateway.http.keys import require_admin
@@ -23,12 +24,15 @@ from gateway.metrics import Metrics
 from gateway.runtimes.base import ModelRef
 from gateway.service import Question, Service
 from gateway.settings import Settings
+from gateway.tasks.base import Limits
+from gateway.tasks.table import TASKS
 from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName
 
 ModelParam = Annotated[str, Path(description="The model's name.", examples=["digits"])]
 _PROBLEM: dict[int | str, dict[str, Any]] = {
     "default": {"model": Problem, "description": "A problem, as application/problem+json (RFC 9457)."}
 }
+_PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 
 class Routes:
@@ -52,18 +56,19 @@ class Routes:
 
         self.router = router = APIRouter(responses=_PROBLEM)
         with_body = {"requestBody": REQUEST_BODY}
+        as_picture = {"content": dict.fromkeys(accept.PICTURES, _PICTURE)}
         router.add_api_route(
             "/v1/models/{model}/predict",
             self.predict,
             methods=["POST"],
-            responses={200: {"model": answers.PredictAnswer}},
+            responses={200: {"model": answers.PredictAnswer, **as_picture}},
             openapi_extra=with_body,
         )
         router.add_api_route(
             "/v1/models/{model}/compare",
             self.compare,
             methods=["POST"],
-            responses={200: {"model": answers.CompareAnswer}},
+            responses={200: {"model": answers.CompareAnswer, **as_picture}},
             openapi_extra=with_body,
         )
         router.add_api_route("/v1/models", self.models, response_model=answers.ModelsAnswer)
@@ -78,26 +83,53 @@ class Routes:
     async def predict(
         self, request: Request, model: ModelParam, parameters: Annotated[PredictParameters, Query()]
     ) -> Response:
-        """Run the model on one or more pictures."""
-        question = self._question(request, model, parameters)
+        """Run the model on one or more pictures.
+
+        With `Accept: image/png` or `image/jpeg` the answer is the picture with its predictions drawn: of one picture.
+        """
+        media = accept.choose(request.headers.getlist("accept"))
+        question = self._question(request, model, parameters, media)
         images = await self._receive(request, question)
         context = context_of(request)
         runtime = None if parameters.runtime == "auto" else parameters.runtime
         answer = await self._service.predict(question, images, runtime, context.clock)
         context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
-        return self._serialize(request, answers.predict_answer(answer, context.request_id))
+        content: str | bytes
+        if question.keep_originals:
+            drawing = partial(drawings.predict_drawing, answer, media)
+            content = await self._service.in_thread(question.deadline, drawing)
+        else:
+            content = answers.predict_answer(answer, context.request_id).model_dump_json()
+        response = Response(content, media_type=media)
+        context.clock.lap("serialize")
+        self._metrics.stage_seconds.labels(
+            answer.spec.name, str(answer.spec.version), answer.runtime, "primary", "serialize"
+        ).observe(context.clock.seconds["serialize"])
+        return response
 
     async def compare(
         self, request: Request, model: ModelParam, parameters: Annotated[InferenceParameters, Query()]
     ) -> Response:
-        """Run the model on both runtimes, on the same tensors, and say whether they agree."""
-        question = self._question(request, model, parameters)
+        """Run the model on both runtimes, on the same tensors, and say whether they agree.
+
+        With `Accept: image/png` or `image/jpeg` the answer is the picture twice, with each runtime's predictions.
+        """
+        media = accept.choose(request.headers.getlist("accept"))
+        question = self._question(request, model, parameters, media)
         images = await self._receive(request, question)
         context = context_of(request)
         comparison = await self._service.compare(question, images, context.clock)
         context.facts.update(version=comparison.spec.version, runtime="both", images=len(images))
         context.clock.lap("rpc")
-        return self._serialize(request, answers.compare_answer(comparison, context.request_id))
+        content: str | bytes
+        if question.keep_originals:
+            drawing = partial(drawings.compare_drawing, comparison, media)
+            content = await self._service.in_thread(question.deadline, drawing)
+        else:
+            content = answers.compare_answer(comparison, context.request_id).model_dump_json()
+        response = Response(content, media_type=media)
+        context.clock.lap("serialize")
+        return response
 
     async def models(self) -> answers.ModelsAnswer:
         """Every model, with the state of each version on each runtime."""
@@ -130,28 +162,31 @@ class Routes:
         """The gateway's metrics, for Prometheus."""
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    def _question(self, request: Request, model: str, parameters: InferenceParameters) -> Question:
+    def _question(
+        self, request: Request, model: str, parameters: InferenceParameters, media: accept.MediaType
+    ) -> Question:
         context_of(request).facts["model"] = model
-        _check_accept(request)
         spec = self._catalogue.find(model, parameters.version)  # before the body: an unknown model needs no upload
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
-        return Question(spec, parameters.top_k, parameters.min_score, Deadline.after_ms(timeout_ms))
+        deadline = Deadline.after_ms(timeout_ms)
+        defaults = TASKS[spec.task].defaults(spec)
+        asked = Limits(
+            most=defaults.most if parameters.top_k is None else parameters.top_k,
+            min_score=defaults.min_score if parameters.min_score is None else parameters.min_score,
+            deadline=deadline,
+        )
+        return Question(spec, asked, deadline, keep_originals=media in accept.PICTURES)
 
     async def _receive(self, request: Request, question: Question) -> list[bytes]:
         images = await read_images(request, self._settings, question.deadline)
+        if question.keep_originals and len(images) > 1:
+            raise NotAcceptable(
+                f"A drawing is of one picture; this request has {len(images)}. Send one at a time, or "
+                "Accept: application/json."
+            )
         context_of(request).clock.lap("receive")
         return images
-
-    def _serialize(self, request: Request, answer: answers.PredictAnswer | answers.CompareAnswer) -> Response:
-        response = _json(answer)
-        clock = context_of(request).clock
-        clock.lap("serialize")
-        if isinstance(answer, answers.PredictAnswer):
-            self._metrics.stage_seconds.labels(
-                answer.model, answer.version, answer.runtime, "primary", "serialize"
-            ).observe(clock.seconds["serialize"])
-        return response
 
     def _model(self, name: str) -> answers.ModelAnswer:
         default = self._catalogue.find(name)
@@ -173,11 +208,3 @@ class Routes:
 
 def _json(answer: BaseModel, *, status: int = 200) -> Response:
     return Response(answer.model_dump_json(), status, media_type="application/json")
-
-
-def _check_accept(request: Request) -> None:
-    ranges = [each.partition(";")[0].strip().lower() for each in request.headers.get("accept", "").split(",")]
-    if not any(each in ("", "*/*", "application/*", "application/json") for each in ranges):
-        raise NotAcceptable(
-            f"This answer comes as application/json, not as {', '.join(ranges)}. Send Accept: application/json."
-        )

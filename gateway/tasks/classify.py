@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.errors import RuntimeFailed
+from gateway.agreement import Compared, compare_scores
+from gateway.images.geometry import Geometry
 from gateway.runtimes.base import Tensors
+from gateway.tasks.base import Limits, Task, checked
 from modelkit.spec import ModelSpec
 
 
@@ -20,30 +24,43 @@ class Classification:
     """From 0 to 1."""
 
 
-def scores_of(spec: ModelSpec, tensors: Tensors) -> NDArray[np.float32]:
-    """The scores of one picture, by class id. Raises RuntimeFailed where the tensors are not what `spec` promises."""
-    for name, output in spec.outputs.items():
-        tensor = tensors.get(name)
-        if tensor is None:
-            raise RuntimeFailed(f"The runtime's answer lacks the tensor {name!r}; it has {sorted(tensors)}.")
-        if tensor.dtype != np.float32 or tensor.shape != (1, *output.shape):
-            raise RuntimeFailed(
-                f"The runtime's tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, "
-                f"not float32 {[1, *output.shape]}."
-            )
-        if not np.isfinite(tensor).all():
-            raise RuntimeFailed(f"The runtime's tensor {name!r} holds NaN or infinite values.")
-    scores: NDArray[np.float32] = tensors["scores"][0]
-    return scores
+@dataclass(frozen=True)
+class Classified:
+    predictions: list[Classification]
+    scores: NDArray[np.float32]
+    """Of every class, by class id."""
 
 
-def classify(
-    scores: NDArray[np.float32], labels: tuple[str, ...], *, top_k: int, min_score: float
-) -> list[Classification]:
-    """At most `top_k` classes with a score of at least `min_score`, best first; of equals the lower class id first."""
-    best = np.argsort(-scores, kind="stable")[:top_k]
-    return [
-        Classification(int(index), labels[index], round(float(scores[index]), 6))
-        for index in best
-        if scores[index] >= min_score
-    ]
+class Classify(Task[Classified]):
+    """The scores may add up to 1 (softmax) or be each by itself (sigmoid): they are answered as they are."""
+
+    in_thread: ClassVar[bool] = False
+
+    def defaults(self, spec: ModelSpec) -> Limits:  # noqa: ARG002  the same for every model
+        return Limits(most=5, min_score=0.0)
+
+    def find(
+        self,
+        spec: ModelSpec,
+        tensors: Tensors,
+        geometry: Geometry,  # noqa: ARG002  a class is of the whole picture
+        limits: Limits,
+    ) -> Classified:
+        """Classes with a score of at least `limits.min_score`; of equals the lower class id is first."""
+        scores = checked(spec, tensors)["scores"]
+        best = np.argsort(-scores, kind="stable")[: limits.most]
+        predictions = [
+            Classification(int(index), spec.labels[index], round(float(scores[index]), 6))
+            for index in best
+            if scores[index] >= limits.min_score
+        ]
+        return Classified(predictions, scores)
+
+    def compare(
+        self,
+        first: Sequence[Classified],
+        second: Sequence[Classified],
+        *,
+        least_iou: float = 0.5,  # noqa: ARG002  for tasks with boxes
+    ) -> Compared:
+        return compare_scores([each.scores for each in first], [each.scores for each in second])

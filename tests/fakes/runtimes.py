@@ -9,16 +9,22 @@ import asyncio
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.deadline import Deadline
 from gateway.images.preprocess import ImageTensor
 from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
 from modelkit.spec import RuntimeName
+from tests.support.packages import CANDIDATES, PROTOTYPES
 
 
 @dataclass
 class FakeRuntime:
-    """Answers with the class that the picture's first red value names, modulo 10."""
+    """Answers for `digits` with the class that the picture's first red value names, modulo 10.
+
+    For `shapes` and `outlines` of the tests' packages with a square, a circle, and a candidate below the least score,
+    whatever the picture; in `outlines` each fills its box.
+    """
 
     name: RuntimeName
     error: Exception | None = None
@@ -29,7 +35,7 @@ class FakeRuntime:
     hold: asyncio.Event | None = None
     """Answers wait for it, up to their deadline."""
     offset: int = 0
-    """Added to the class: two runtimes that disagree."""
+    """Added to the class, and to the right edge of each box: two runtimes that disagree."""
     seen: list[ModelRef] = field(default_factory=list)
 
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
@@ -41,9 +47,23 @@ class FakeRuntime:
             raise self.error
         if self.tensors is not None:
             return self.tensors
+        if model.name != "digits":
+            return self._detections() if model.name == "shapes" else self._detections() | self._masks()
         scores = np.full((1, 10), 0.01, dtype=np.float32)
         scores[0, (int(image[0, 0, 0, 0]) + self.offset) % 10] = 0.91
         return {"scores": scores}
+
+    def _detections(self) -> dict[str, NDArray[np.float32]]:
+        boxes = np.zeros((1, CANDIDATES, 4), np.float32)
+        boxes[0, :2] = [[8, 16, 24, 32], [40, 32, 56, 48]]
+        boxes[0, :2, 2] += self.offset
+        scores, classes = np.zeros((2, 1, CANDIDATES), np.float32)
+        scores[0, :3], classes[0, 0] = [0.9, 0.6, 0.2], 1
+        return {"boxes": boxes, "scores": scores, "classes": classes}
+
+    def _masks(self) -> dict[str, NDArray[np.float32]]:
+        coefficients = np.ones((1, CANDIDATES, PROTOTYPES), np.float32)
+        return {"coefficients": coefficients, "prototypes": np.ones((1, PROTOTYPES, 16, 16), np.float32)}
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
         return self.status_now

@@ -132,9 +132,21 @@ def test_a_wrong_method_is_answered_with_the_allowed_ones(client: httpx.Client) 
     assert answer.headers["allow"] == "POST"
 
 
-def test_an_answer_we_cannot_make_is_not_acceptable(client: httpx.Client) -> None:
-    answer = client.post(PREDICT, content=GOOD, headers=PNG | {"accept": "image/png"})
+@pytest.mark.parametrize("accept", ["text/html", "image/webp", "application/json;q=0"])
+@pytest.mark.parametrize("route", ["predict", "compare"])
+def test_an_answer_we_cannot_make_is_not_acceptable(client: httpx.Client, route: str, accept: str) -> None:
+    answer = client.post(f"/v1/models/digits/{route}", content=GOOD, headers=PNG | {"accept": accept})
     assert_problem(answer, 406, "not_acceptable")
+
+
+@pytest.mark.parametrize("route", ["predict", "compare"])
+def test_a_drawing_of_several_pictures_is_not_acceptable(client: httpx.Client, route: str) -> None:
+    files = [("image", ("a.png", GOOD, "image/png"))] * 2
+    answer = client.post(f"/v1/models/digits/{route}", files=files, headers={"accept": "image/png"})
+    assert_problem(answer, 406, "not_acceptable")
+    assert answer.json()["detail"] == (
+        "A drawing is of one picture; this request has 2. Send one at a time, or Accept: application/json."
+    )
 
 
 def test_a_body_that_does_not_arrive_in_time_is_a_request_timeout(start_gateway: StartGateway) -> None:

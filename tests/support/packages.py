@@ -5,18 +5,90 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from modelkit.spec import ArtifactRecord, InputSpec, ModelSpec, OutputSpec, ParityRecord, read, write
+from modelkit.spec import (
+    ArtifactRecord,
+    DetectionSpec,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    ParityRecord,
+    Task,
+    read,
+    write,
+)
+
+CANDIDATES = 4
+"""Of the detectors made here."""
+PROTOTYPES = 4
+"""Each the size of a quarter of the input."""
 
 
 def digits_spec(version: int = 1) -> ModelSpec:
-    artifact = ArtifactRecord(form="none", sha256="0" * 64)
-    return ModelSpec(
-        name="digits",
+    return _spec(
+        "digits",
+        "classify",
         version=version,
-        task="classify",
         labels=tuple("0123456789"),
         input=InputSpec(height=32, width=32),
         outputs={"scores": OutputSpec(shape=(10,), meaning="softmax")},
+    )
+
+
+def detector_spec(*, nms_iou: float | None = None, most: int = CANDIDATES) -> ModelSpec:
+    """`shapes`: letterboxed into 64 × 64."""
+    return _spec(
+        "shapes",
+        "detect",
+        labels=("circle", "square"),
+        input=InputSpec(height=64, width=64, fit="letterbox", antialias=False),
+        outputs=_candidates(),
+        detection=DetectionSpec(nms_iou=nms_iou, max_detections=most),
+    )
+
+
+def segmenter_spec() -> ModelSpec:
+    """`outlines`: as `shapes`, with masks."""
+    return _spec(
+        "outlines",
+        "segment",
+        labels=("circle", "square"),
+        input=InputSpec(height=64, width=64, fit="letterbox", antialias=False),
+        outputs=_candidates()
+        | {
+            "coefficients": OutputSpec(shape=(CANDIDATES, PROTOTYPES), meaning="coefficients"),
+            "prototypes": OutputSpec(shape=(PROTOTYPES, 16, 16), meaning="prototypes"),
+        },
+        detection=DetectionSpec(),
+    )
+
+
+def _candidates() -> dict[str, OutputSpec]:
+    return {
+        "boxes": OutputSpec(shape=(CANDIDATES, 4), meaning="boxes"),
+        "scores": OutputSpec(shape=(CANDIDATES,), meaning="scores"),
+        "classes": OutputSpec(shape=(CANDIDATES,), meaning="classes"),
+    }
+
+
+def _spec(
+    name: str,
+    task: Task,
+    *,
+    version: int = 1,
+    labels: tuple[str, ...],
+    input: InputSpec,  # noqa: A002  the field's name
+    outputs: dict[str, OutputSpec],
+    detection: DetectionSpec | None = None,
+) -> ModelSpec:
+    artifact = ArtifactRecord(form="none", sha256="0" * 64)
+    return ModelSpec(
+        name=name,
+        version=version,
+        task=task,
+        labels=labels,
+        input=input,
+        outputs=outputs,
+        detection=detection,
         normalisation="none",
         licence="Apache-2.0",
         source="tests",
@@ -32,10 +104,15 @@ def digits_spec(version: int = 1) -> ModelSpec:
 
 def write_store(store: Path, *versions: int) -> None:
     """Packages `digits/<version>` under `store` that only a gateway over fakes can use: they have no artifacts."""
-    for version in versions:
-        package = store / "digits" / str(version)
+    write_packages(store, *map(digits_spec, versions))
+
+
+def write_packages(store: Path, *specs: ModelSpec) -> None:
+    """As `write_store`, of any models."""
+    for spec in specs:
+        package = store / spec.name / str(spec.version)
         package.mkdir(parents=True)
-        write(digits_spec(version), package)
+        write(spec, package)
 
 
 def add_broken_model(store: Path) -> None:

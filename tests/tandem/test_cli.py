@@ -67,15 +67,26 @@ COMPARED = {
 HALF = {"request_id": "r3", "model": "digits", "runtimes": {"torch": SIDE, "tf": {"error": DOWN}}, "agreement": None}
 
 
+def found(*predictions: tuple[str, float]) -> dict[str, Any]:
+    """What a detector answers."""
+    box = {"x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0}
+    each = [{"class_id": 0, "label": label, "score": score, "box": box} for label, score in predictions]
+    return {"version": "1", "results": [{"image": {"width": 8, "height": 8}, "predictions": each}], "timing_ms": TIMING}
+
+
+MATCHED = {"agree": True, "images": 1, "matched": 3, "unmatched": 0, "mean_iou": 0.99, "min_iou": 0.9871}
+
+
 @dataclass
 class Gateway:
-    """Answers with what is in `answers`, in that order; the last one again and again."""
+    """Answers with what is in `answers`, in that order, the last one again and again; drawings with `drawing`."""
 
     url: str = ""
     models: list[str] = field(default_factory=lambda: ["digits"])
     answers: list[tuple[int, Any]] = field(default_factory=list)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    drawing: tuple[int, Any] = (200, b"a drawing")
 
 
 @pytest.fixture
@@ -92,11 +103,18 @@ def gateway() -> Iterator[Gateway]:
             gateway.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
             parts = urlsplit(self.path)
             gateway.asked.append((parts.path, dict(parse_qsl(parts.query))))
+            if self.headers["Accept"] == "image/png":
+                self.answer(*gateway.drawing)
+                return
             self.answer(*(gateway.answers.pop(0) if len(gateway.answers) > 1 else gateway.answers[0]))
 
         def answer(self, status: int, body: object) -> None:
-            content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            kind = "image/png" if isinstance(body, bytes) else "application/json"
+            content = (
+                body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+            )
             self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -194,6 +212,90 @@ def test_compare_shows_one_answer_when_the_other_runtime_failed(gateway: Gateway
     assert result.stderr == (
         f"{pictures[0]}: The runtime is not available (503 runtime_unavailable): It is starting. [request r3]\n"
     )
+
+
+def test_predict_counts_detections_by_label(gateway: Gateway, pictures: list[str]) -> None:
+    many = found(("car", 0.9), *((label, 0.6) for label in "abcde"))
+    few = found(("car", 0.9), ("[dog]", 0.8), ("car", 0.7))
+    gateway.answers = [(200, PREDICTED | few), (200, PREDICTED | many)]
+    result = tandem("predict", "--url", gateway.url, *pictures[:2])
+    first, second = map(words, result.stdout.splitlines()[1:])
+    assert first == f"{pictures[0]} torch@1 2 car, 1 [dog] 0.9000 7.9"
+    assert second == f"{pictures[1]} torch@1 1 car, 1 a, 1 b, 1 c, 1 d, … 0.9000 7.9"
+
+
+@pytest.mark.parametrize(
+    ("agreement", "says"),
+    [
+        (MATCHED, "agree, 3 matched, 0 not, boxes overlap by 0.987, scores within 1e-03"),
+        (
+            MATCHED | {"min_mask_iou": 0.95, "mean_mask_iou": 0.96},
+            "agree, 3 matched, 0 not, boxes overlap by 0.987, masks overlap by 0.950, scores within 1e-03",
+        ),
+        (
+            MATCHED | {"agree": False, "matched": 0, "unmatched": 2, "mean_iou": None, "min_iou": None},
+            "disagree, 0 matched, 2 not, scores within 1e-03",
+        ),
+    ],
+    ids=["boxes", "masks", "none matched"],
+)
+def test_compare_says_how_detections_match(
+    gateway: Gateway, pictures: list[str], agreement: dict[str, Any], says: str
+) -> None:
+    side = found(("car", 0.9))
+    answer = {"runtimes": {"torch": side, "tf": side}, "agreement": agreement | {"max_score_difference": 0.001}}
+    gateway.answers = [(200, COMPARED | answer)]
+    table = tandem("compare", "--url", gateway.url, pictures[0]).stdout.splitlines()
+    column = table[0].index("agreement")
+    said = [words(line[column:]) for line in table[1:]]
+    assert words(" ".join(said)) == says
+
+
+def test_drawings_are_written_beside_the_table(gateway: Gateway, pictures: list[str], tmp_path: Path) -> None:
+    gateway.answers = [(200, PREDICTED)]
+    folder = tmp_path / "new" / "drawn"
+    result = tandem("predict", "--url", gateway.url, "--runtime", "tf", "--draw", str(folder), *pictures)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 4
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        f"{name}.png": b"a drawing" for name in "abc"
+    }
+    assert gateway.asked == [("/v1/models/digits/predict", {"runtime": "tf"})] * 6
+
+
+def test_a_drawing_that_is_refused_is_told_and_the_answer_shown(
+    gateway: Gateway, pictures: list[str], tmp_path: Path
+) -> None:
+    gateway.answers, gateway.drawing = [(200, PREDICTED)], (503, DOWN)
+    result = tandem("predict", "--url", gateway.url, "--draw", str(tmp_path / "drawn"), pictures[0])
+    assert result.exit_code == 1
+    assert "0.9876" in result.stdout
+    assert "runtime_unavailable" in result.stderr
+    assert list((tmp_path / "drawn").iterdir()) == []
+
+
+def test_drawings_of_one_name_are_refused_before_anything_is_sent(
+    gateway: Gateway, pictures: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "drawn"
+    result = tandem("predict", "--url", gateway.url, "--draw", str(folder), pictures[0], pictures[0])
+    assert result.exit_code == 2
+    assert result.stderr == (f"Several pictures would be drawn to {folder}/a.png. Draw them to different folders.\n")
+    assert gateway.asked == []
+
+
+def test_a_drawing_does_not_take_the_place_of_a_picture(pictures: list[str], tmp_path: Path) -> None:
+    result = tandem("predict", "--draw", str(tmp_path), pictures[0])
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"The drawing would take the place of the picture {pictures[0]}. Name another folder.\n",
+    )
+    assert (tmp_path / "a.png").read_bytes() == b"bytes of a.png"
+
+
+def test_a_folder_for_drawings_that_cannot_be_made_is_named(pictures: list[str]) -> None:
+    result = tandem("predict", "--draw", pictures[0], pictures[1])
+    assert (result.exit_code, result.stderr) == (2, f"{pictures[0]} cannot be made: File exists.\n")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["table", "json"])

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.admission import Admission
-from gateway.agreement import compare_scores
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, ModelNotFound, Overloaded
 from gateway.metrics import Metrics
 from gateway.stages import StageClock
-from gateway.tasks.classify import classify
 from tests.support.packages import digits_spec
 
 pytestmark = pytest.mark.anyio
@@ -157,21 +154,6 @@ async def test_a_small_request_goes_ahead_once_the_large_one_before_it_gives_up(
         with pytest.raises(DeadlineExceeded):
             await large
         await small
-
-
-def test_the_best_classes_come_first_and_equals_by_class_id() -> None:
-    scores = np.array([0.2, 0.1, 0.2, 0.5], dtype=np.float32)
-    found = classify(scores, tuple("abcd"), top_k=3, min_score=0.15)
-    assert [(each.class_id, each.label) for each in found] == [(3, "d"), (0, "a"), (2, "c")]
-
-
-def test_agreement_counts_the_same_best_class_and_the_greatest_difference() -> None:
-    first = [np.array([0.9, 0.1], np.float32), np.array([0.6, 0.4], np.float32)]
-    second = [np.array([0.8, 0.2], np.float32), np.array([0.4, 0.6], np.float32)]
-    agreement, each = compare_scores(first, second)
-    assert (agreement.images, agreement.same_top1, agreement.agree) == (2, 1, False)
-    assert agreement.max_score_difference == pytest.approx(0.2)
-    assert [same for same, _ in each] == [True, False]
 
 
 def test_the_default_version_is_the_greatest() -> None:

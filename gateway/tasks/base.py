@@ -1,0 +1,83 @@
+"""What every task is to the rest of the gateway."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.agreement import Compared
+from gateway.deadline import Deadline
+from gateway.errors import RuntimeFailed
+from gateway.images.geometry import Geometry
+from gateway.runtimes.base import Tensors
+from modelkit.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which of a picture's predictions are answered."""
+
+    most: int
+    """Most predictions of a picture, at least 1."""
+    min_score: float
+    """From 0 to 1."""
+    deadline: Deadline | None = None
+    """After it nobody waits for them: long work stops with DeadlineExceeded."""
+
+
+class Found(Protocol):
+    """What one runtime found in one picture."""
+
+    @property
+    def predictions(self) -> Sequence[Any]:
+        """For the answer, best first."""
+        ...
+
+
+FoundT = TypeVar("FoundT", bound=Found)
+
+
+class Task(ABC, Generic[FoundT]):
+    """From a model's output tensors to predictions, and whether two runtimes' predictions agree."""
+
+    in_thread: ClassVar[bool]
+    """Whether the work is long enough to be kept off the event loop."""
+
+    @abstractmethod
+    def defaults(self, spec: ModelSpec) -> Limits:
+        """The limits where a request does not say."""
+
+    @abstractmethod
+    def find(self, spec: ModelSpec, tensors: Tensors, geometry: Geometry, limits: Limits) -> FoundT:
+        """What `tensors` say of one picture.
+
+        Raises RuntimeFailed where they are not what `spec` promises, and DeadlineExceeded.
+        """
+
+    @abstractmethod
+    def compare(self, first: Sequence[FoundT], second: Sequence[FoundT], *, least_iou: float = 0.5) -> Compared:
+        """Both in the order of the pictures. Boxes and masks that overlap by `least_iou` are the same."""
+
+
+def checked(spec: ModelSpec, tensors: Tensors) -> dict[str, NDArray[np.float32]]:
+    """One picture's tensors, without the batch dimension.
+
+    Raises RuntimeFailed where they are not what `spec` promises.
+    """
+    for name, output in spec.outputs.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            raise RuntimeFailed(f"The runtime's answer lacks the tensor {name!r}; it has {sorted(tensors)}.")
+        if tensor.dtype != np.float32 or tensor.shape != (1, *output.shape):
+            raise RuntimeFailed(
+                f"The runtime's tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, "
+                f"not float32 {[1, *output.shape]}."
+            )
+        if not np.isfinite(tensor).all():
+            raise RuntimeFailed(f"The runtime's tensor {name!r} holds NaN or infinite values.")
+    return {name: tensors[name][0] for name in spec.outputs}
