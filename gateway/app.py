@@ -15,8 +15,10 @@ from gateway.health import Health
 from gateway.http import problems
 from gateway.http.context import RequestContextMiddleware
 from gateway.http.keys import load_or_create_admin_key
+from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
 from gateway.metrics import Metrics
+from gateway.reconciler import Reconciler
 from gateway.runtimes.base import Runtime
 from gateway.runtimes.tf import TfRuntime
 from gateway.runtimes.torch import TorchRuntime
@@ -27,30 +29,33 @@ from modelkit.spec import RuntimeName
 
 def open_runtimes(settings: Settings) -> dict[RuntimeName, Runtime]:
     """The one place that tells the runtimes apart. Call it where an event loop runs."""
-    return {"torch": TorchRuntime(settings.torch), "tf": TfRuntime(settings.tf)}
+    return {"torch": TorchRuntime(settings.torch), "tf": TfRuntime(settings.tf, settings.serving / "tf")}
 
 
 def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None) -> FastAPI:
     """The gateway as an ASGI application. `runtimes` takes the place of the real workers."""
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
-    catalogue = Catalogue.read(settings.store)
+    catalogue = Catalogue(settings.store)
     admin_key = load_or_create_admin_key(settings.admin_key_file)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = runtimes or open_runtimes(settings)
         service = Service(settings, runtimes=workers, metrics=metrics)
-        health = Health(catalogue, workers, warm_up_requests=settings.warm_up_requests)
+        health = Health(workers, warm_up_requests=settings.warm_up_requests)
+        reconciler = Reconciler(catalogue, health, workers, store=settings.store, view=settings.serving)
+        models = ModelRoutes(settings.store, catalogue=catalogue, health=health, admin_key=admin_key)
         routes = Routes(
             settings, service=service, catalogue=catalogue, health=health, metrics=metrics, admin_key=admin_key
         )
+        app.include_router(models.router)
         app.include_router(routes.router)
-        polling = asyncio.create_task(health.run())
+        following = asyncio.create_task(reconciler.run())
         yield
-        polling.cancel()
+        following.cancel()
         with suppress(asyncio.CancelledError):
-            await polling
+            await following
         service.close()
         for worker in workers.values():
             await worker.close()

@@ -1,4 +1,4 @@
-"""What state each model version is in on each runtime, kept fresh in the background."""
+"""What state each model version is in on each runtime, as last asked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import structlog
 
-from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFault
 from gateway.runtimes.base import ModelRef, ModelStatus, Runtime
@@ -17,7 +16,6 @@ from modelkit.spec import ModelSpec, RuntimeName
 
 _log = structlog.get_logger(__name__)
 
-_INTERVAL_S = 1.0
 _STATUS_TIMEOUT_MS = 2000
 _UNKNOWN = ModelStatus("unavailable", "Not asked yet.")
 
@@ -25,9 +23,11 @@ _WARM_UP_AT_ONCE = 8
 _WARM_UP_BUDGET_S = 3.0
 _WARM_UP_TIMEOUT_MS = 30_000
 
+_Key = tuple[RuntimeName, ModelRef]
+
 
 class Health:
-    """Asks every runtime about every model version, again and again, from `run`.
+    """The states. `ask` brings one up to date.
 
     A version that has become ready is warmed up before it is called ready: the way to a worker is slow at first, above
     all in TorchServe's JVM, and neither the first user nor the first comparison should pay for that.
@@ -35,17 +35,16 @@ class Health:
 
     def __init__(
         self,
-        catalogue: Catalogue,
         runtimes: Mapping[RuntimeName, Runtime],
         *,
         warm_up_requests: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._catalogue = catalogue
         self._runtimes = runtimes
         self._warm_up_requests = warm_up_requests
         self._clock = clock
-        self._status: dict[tuple[RuntimeName, ModelRef], ModelStatus] = {}
+        self._status: dict[_Key, ModelStatus] = {}
+        self._loaded: set[_Key] = set()
 
     def status(self, runtime: RuntimeName, model: ModelRef) -> ModelStatus:
         return self._status.get((runtime, model), _UNKNOWN)
@@ -55,26 +54,39 @@ class Health:
         """Whether at least one runtime can answer for at least one model."""
         return any(status.state == "ready" for status in self._status.values())
 
-    async def run(self) -> None:
-        """Follow every version on every runtime, each by itself, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for name in self._catalogue:
-                for spec in self._catalogue.versions(name):
-                    for runtime in self._runtimes.values():
-                        group.create_task(self._follow(runtime, spec))
+    def ready_everywhere(self, model: ModelRef) -> bool:
+        """Whether every runtime can answer for it, warmed up."""
+        return all(self.status(runtime, model).state == "ready" for runtime in self._runtimes)
 
-    async def _follow(self, runtime: Runtime, spec: ModelSpec) -> None:
-        while True:
-            await self.ask(runtime, spec)
-            await asyncio.sleep(_INTERVAL_S)
+    def loaded_everywhere(self, model: ModelRef) -> bool:
+        """Whether every runtime has it loaded, warmed up or not."""
+        return all((runtime, model) in self._loaded for runtime in self._runtimes)
 
-    async def ask(self, runtime: Runtime, spec: ModelSpec) -> None:
-        """Bring the status of one version on one runtime up to date."""
+    def set(self, runtime: RuntimeName, model: ModelRef, status: ModelStatus) -> None:
+        if self.status(runtime, model) != status:
+            _log.info("model_status", runtime=runtime, model=str(model), state=status.state, reason=status.reason)
+        self._status[runtime, model] = status
+
+    def forget(self, runtime: RuntimeName, model: ModelRef) -> None:
+        """It is not asked about any more."""
+        self._status.pop((runtime, model), None)
+        self._loaded.discard((runtime, model))
+
+    async def ask(self, runtime: Runtime, spec: ModelSpec) -> ModelStatus:
+        """Ask `runtime` about `spec`, warm it up where it has become ready, and return its status.
+
+        All but `absent` is kept as well: what becomes of a version that the worker does not have is not known here.
+        """
         model = ModelRef.of(spec)
+        key = (runtime.name, model)
         try:
             status = await runtime.status(model, deadline=Deadline.after_ms(_STATUS_TIMEOUT_MS))
-            if status.state == "ready" and self.status(runtime.name, model).state != "ready":
-                await self._warm_up(runtime, spec)
+            if status.state == "ready":
+                self._loaded.add(key)
+                if self.status(*key).state != "ready":
+                    await self._warm_up(runtime, spec)
+            else:
+                self._loaded.discard(key)
         except DeadlineExceeded:
             status = ModelStatus("unavailable", f"The {runtime.name} runtime did not answer in time.")
         except RuntimeFault as error:
@@ -82,9 +94,9 @@ class Health:
         except Exception as error:  # a fault of ours must not end the polling, nor hide behind an old status
             _log.exception("status_poll_failed", runtime=runtime.name, model=str(model))
             status = ModelStatus("unavailable", f"Its status could not be read: {error!r}")
-        if self.status(runtime.name, model) != status:
-            _log.info("model_status", runtime=runtime.name, model=str(model), state=status.state, reason=status.reason)
-        self._status[runtime.name, model] = status
+        if status.state != "absent":
+            self.set(*key, status)
+        return status
 
     async def _warm_up(self, runtime: Runtime, spec: ModelSpec) -> None:
         """Have it look at black pictures, so many or for so long. Raises RuntimeFault."""

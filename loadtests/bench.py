@@ -103,7 +103,7 @@ async def run(seconds: float, in_flight: int, picture: Path) -> None:
         tensor = preprocess(decode(picture.read_bytes(), max_pixels=1 << 30), spec)  # noqa: ASYNC240  nothing else runs
         torch_settings = TorchSettings(address=stack.environment["TANDEM_TORCH__ADDRESS"])
         tf_settings = TfSettings(address=stack.environment["TANDEM_TF__ADDRESS"])
-        runtimes: list[Runtime] = [TorchRuntime(torch_settings), TfRuntime(tf_settings)]
+        runtimes: list[Runtime] = [TorchRuntime(torch_settings), TfRuntime(tf_settings, stack.var / "serving/tf")]
         for runtime in runtimes:
 
             async def call(runtime: Runtime = runtime) -> None:

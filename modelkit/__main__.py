@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from modelkit import children, package, serving, spec
+from modelkit import children, lifecycle, package, serving, spec
+from modelkit import store as stored
 from modelkit.bundled import BUNDLED
 from modelkit.files import locked
 from modelkit.parity import ParityFailure
@@ -20,24 +21,27 @@ def say(line: str) -> None:
 def build(store: Path, view: Path) -> None:
     """Bring the packages of the bundled models up to date, and the serving view of every package in the store.
 
-    Raises StepFailed or ParityFailure.
+    To be run while no worker runs: what was removed counts as unloaded. Raises StepFailed or ParityFailure.
     """
+    for version in stored.retired(store):
+        lifecycle.forget(store, version)
     with locked(store):
         for recipe in BUNDLED:
             folder = store / recipe.name / str(recipe.version)
             if not package.is_current(recipe, folder):
                 package.build(recipe, folder, say)
-        names = []
-        for folder in sorted(path.parent for path in store.glob("[!.]*/[0-9]*/model.yaml")):
-            try:
-                made = spec.read(folder)
-            except spec.InvalidPackage as error:
-                say(f"left out: {error}")
-                continue
-            serving.update_torch(made, folder, view, say)
-            serving.update_tf(made, folder, view, say)
-            names.append(made.name)
-        serving.update_models_config(names, view)
+        models = stored.models(store)
+        serving.clean(models, view)
+        for name, numbers in models.items():
+            for folder in (store / name / str(number) for number in numbers):
+                try:
+                    made = stored.read(folder)
+                except spec.InvalidPackage as error:
+                    say(f"left out: {error}")
+                    continue
+                serving.update_torch(made, folder, view, say)
+                serving.update_tf(made, folder, view, say)
+        serving.update_models_config(view)
 
 
 def main() -> None:

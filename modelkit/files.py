@@ -46,6 +46,18 @@ def replaced(folder: Path) -> Iterator[Path]:
         new.rename(folder)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` to the file `path`, which holds the old text or the new one at every moment. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.aside")
+    try:
+        aside.write_text(text)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Only one process at a time is in here for the same `folder`; the others wait."""

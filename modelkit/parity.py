@@ -22,8 +22,9 @@ from modelkit.spec import (
 TOLERANCE = 1e-3
 """In 32-bit precision: greatest difference of a value that is rounding and not another model, as a fraction of how much
 that value differs from picture to picture."""
-REPORTED = 5
-"""Pictures that a report names."""
+LEAST_SPREAD = 2.5e-3
+"""As a fraction of the greatest value: an output that pictures change by less is held against this. Times the tolerance,
+it is what the rounding of 32-bit arithmetic comes to."""
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -119,13 +120,13 @@ def _difference(first: Array, second: Array, pictures: Sequence[str]) -> OutputD
     axes = tuple(range(1, first.ndim))
     with np.errstate(invalid="ignore"):
         differences = np.abs(first.astype(np.float64) - second)
-    each = np.where(np.isfinite(differences), differences, np.finfo(np.float64).max).max(axis=axes)
+    each = np.where(np.isfinite(differences), differences, np.finfo(np.float32).max).max(axis=axes)
     worst = int(each.argmax())
     finite = np.nan_to_num(first.astype(np.float64), posinf=0, neginf=0)
     spread = float(np.ptp(finite, axis=0).max()) if first.size else 0.0
     difference = float(each[worst])
-    # Numbers that YAML and JSON can hold: no infinity.
-    fraction = min(difference / max(spread, np.finfo(np.float64).tiny), np.finfo(np.float64).max)
+    least = max(spread, LEAST_SPREAD * float(np.abs(finite).max(initial=0)), np.finfo(np.float32).tiny)
+    fraction = min(difference, np.finfo(np.float32).max) / least  # a number that YAML and JSON can hold: no infinity
     return OutputDifference(max_difference=difference, spread=spread, fraction=float(fraction), picture=pictures[worst])
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from modelkit import children
 from modelkit.children import ROOT
 from modelkit.exported import Say
-from modelkit.files import digest, replaced, tree
+from modelkit.files import digest, replaced, tree, write_whole
 from modelkit.spec import ModelSpec
 
 
@@ -43,9 +43,10 @@ def update_tf(spec: ModelSpec, package: Path, serving: Path, say: Say) -> None:
         shutil.copytree(package / "tf", new, copy_function=_link, dirs_exist_ok=True)
 
 
-def update_models_config(names: Iterable[str], serving: Path) -> None:
-    """Write TensorFlow Serving's list of models, every version of each to be loaded. Paths in it are absolute."""
-    folder = (serving / "tf").resolve()
+def update_models_config(view: Path) -> None:
+    """Write TensorFlow Serving's list of the models in the view, all versions of each. Paths in it are absolute."""
+    folder = (view / "tf").resolve()
+    names = sorted({path.parent.name for path in folder.glob("[!.]*/[0-9]*")})
     entries = "".join(
         "  config {\n"
         f"    name: {json.dumps(name)}\n"
@@ -53,9 +54,33 @@ def update_models_config(names: Iterable[str], serving: Path) -> None:
         '    model_platform: "tensorflow"\n'
         "    model_version_policy { all {} }\n"
         "  }\n"
-        for name in sorted(set(names))
+        for name in names
     )
     _write(folder / "models.config", f"model_config_list {{\n{entries}}}\n")
+
+
+def clean(models: Mapping[str, Collection[int]], view: Path) -> None:
+    """Remove what is in the view and not among `models`, the versions by name; also what a killed process left.
+
+    What a worker may look for goes by one rename each. Only for the process that holds the lock of the store.
+    """
+    kept = {f"{name}-{number}" for name, numbers in models.items() for number in numbers}
+    for path in (view / "torch").glob("*"):
+        if path.name not in {f"{stem}.mar" for stem in kept} | {f".{stem}.made-of" for stem in kept}:
+            path.unlink()
+    for path in sorted((view / "tf").glob("*/*")):  # hidden ones first: the name of the folder moved aside is free
+        if not (path.name.isdecimal() and int(path.name) in models.get(path.parent.name, ())):
+            aside = path.with_name(f".{path.name.lstrip('.')}.gone")
+            path.rename(aside)
+            shutil.rmtree(aside)
+    if not (view / "tf").is_dir():
+        return
+    update_models_config(view)  # before a folder goes that it names
+    for path in (view / "tf").iterdir():
+        if path.is_dir() and path.name not in models:
+            path.rmdir()
+        elif path.name.startswith("."):
+            path.unlink()
 
 
 def _link(source: str, target: str) -> None:
@@ -67,9 +92,5 @@ def _link(source: str, target: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    if path.exists() and path.read_text() == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.aside")
-    aside.write_text(text)
-    aside.replace(path)
+    if not (path.exists() and path.read_text() == text):
+        write_whole(path, text)

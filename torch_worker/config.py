@@ -64,8 +64,10 @@ def properties(layout: Layout, host: str, ports: Ports, workers: int) -> str:
         "grpc_inference_port": ports.grpc,
         "grpc_management_address": host,
         "grpc_management_port": ports.grpc_management,
-        # Nobody but the gateway reaches these ports, and it may not load models from anywhere else.
+        # Nobody but the gateway reaches these ports. It registers what comes into the serving folder, and may not load
+        # models from anywhere else.
         "disable_token_authorization": "true",
+        "enable_model_api": "true",
         "allowed_urls": f"file://{layout.serving}/.*",
         "default_workers_per_model": workers,
         "job_queue_size": JOB_QUEUE_SIZE,

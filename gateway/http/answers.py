@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from gateway.agreement import BoxAgreement, ClassAgreement, MaskAgreement
+from gateway.http.model_answers import VersionState
 from gateway.http.problems import Problem, problem_of
-from gateway.runtimes.base import ModelStatus
 from gateway.service import Answer, Comparison
 from gateway.tasks.classify import Classification
 from gateway.tasks.detect import Detection
 from gateway.tasks.segment import Segmentation
-from modelkit.spec import ModelSpec, RuntimeName
+from modelkit.spec import RuntimeName
 
 
 class _Answer(BaseModel):
@@ -65,31 +65,12 @@ class CompareAnswer(_Answer):
     """As the model's task is; None where one runtime did not answer."""
 
 
-class VersionState(_Answer):
-    state: Literal["ready", "loading", "failed", "unavailable"]
-    reason: str | None
-    version: str
-
-
-class ModelAnswer(_Answer):
-    name: str
-    task: str
-    labels: list[str]
-    input: dict[str, int]
-    """Height and width of the model's input, in pixels."""
-    default_version: str
-    runtimes: dict[RuntimeName, list[VersionState]]
-    """Every version, oldest first."""
-
-
-class ModelsAnswer(_Answer):
-    models: list[ModelAnswer]
-
-
 class ReadyAnswer(_Answer):
     ready: bool
     models: dict[str, dict[RuntimeName, VersionState]]
-    """By model and runtime, the state of the model's default version."""
+    """By model and runtime, the state of the version that answers by default."""
+    wanted: dict[str, dict[RuntimeName, VersionState]]
+    """The same, where the default is to move, for the version that it moves to once both runtimes are ready."""
 
 
 class LiveAnswer(_Answer):
@@ -121,10 +102,6 @@ def compare_answer(comparison: Comparison, request_id: str) -> CompareAnswer:
         },
         agreement=comparison.agreement,
     )
-
-
-def version_state(spec: ModelSpec, status: ModelStatus) -> VersionState:
-    return VersionState(state=status.state, reason=status.reason, version=str(spec.version))
 
 
 def _results(answer: Answer) -> list[Result]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -55,6 +56,12 @@ class Problem(BaseModel):
     """What happened, and what to do next."""
     code: str
     request_id: str
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "default": {"model": Problem, "description": "A problem, as application/problem+json (RFC 9457)."}
+}
+"""What any route may answer instead, for the description of the API."""
 
 
 def problem_of(error: TandemError, request_id: str) -> Problem:

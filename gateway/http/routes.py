@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -18,20 +18,15 @@ from gateway.http import accept, answers, drawings
 from gateway.http.bodies import REQUEST_BODY, read_images
 from gateway.http.context import context_of
 from gateway.http.keys import require_admin
+from gateway.http.models import ModelParam, version_states
 from gateway.http.parameters import InferenceParameters, PredictParameters
-from gateway.http.problems import Problem
+from gateway.http.problems import PROBLEMS
 from gateway.metrics import Metrics
-from gateway.runtimes.base import ModelRef
 from gateway.service import Question, Service
 from gateway.settings import Settings
 from gateway.tasks.base import Limits
 from gateway.tasks.table import TASKS
-from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName
 
-ModelParam = Annotated[str, Path(description="The model's name.", examples=["digits"])]
-_PROBLEM: dict[int | str, dict[str, Any]] = {
-    "default": {"model": Problem, "description": "A problem, as application/problem+json (RFC 9457)."}
-}
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -54,7 +49,7 @@ class Routes:
         self._health = health
         self._metrics = metrics
 
-        self.router = router = APIRouter(responses=_PROBLEM)
+        self.router = router = APIRouter(responses=PROBLEMS)
         with_body = {"requestBody": REQUEST_BODY}
         as_picture = {"content": dict.fromkeys(accept.PICTURES, _PICTURE)}
         router.add_api_route(
@@ -71,8 +66,6 @@ class Routes:
             responses={200: {"model": answers.CompareAnswer, **as_picture}},
             openapi_extra=with_body,
         )
-        router.add_api_route("/v1/models", self.models, response_model=answers.ModelsAnswer)
-        router.add_api_route("/v1/models/{model}", self.model, response_model=answers.ModelAnswer)
         router.add_api_route("/v1/settings", self.effective_settings, dependencies=[Depends(require_admin(admin_key))])
         router.add_api_route("/livez", self.live, response_model=answers.LiveAnswer)
         router.add_api_route("/readyz", self.ready, responses={200: {"model": answers.ReadyAnswer}})
@@ -89,10 +82,11 @@ class Routes:
         """
         media = accept.choose(request.headers.getlist("accept"))
         question = self._question(request, model, parameters, media)
-        images = await self._receive(request, question)
         context = context_of(request)
         runtime = None if parameters.runtime == "auto" else parameters.runtime
-        answer = await self._service.predict(question, images, runtime, context.clock)
+        with self._catalogue.using(question.spec):
+            images = await self._receive(request, question)
+            answer = await self._service.predict(question, images, runtime, context.clock)
         context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
         content: str | bytes
         if question.keep_originals:
@@ -116,9 +110,10 @@ class Routes:
         """
         media = accept.choose(request.headers.getlist("accept"))
         question = self._question(request, model, parameters, media)
-        images = await self._receive(request, question)
         context = context_of(request)
-        comparison = await self._service.compare(question, images, context.clock)
+        with self._catalogue.using(question.spec):
+            images = await self._receive(request, question)
+            comparison = await self._service.compare(question, images, context.clock)
         context.facts.update(version=comparison.spec.version, runtime="both", images=len(images))
         context.clock.lap("rpc")
         content: str | bytes
@@ -131,14 +126,6 @@ class Routes:
         context.clock.lap("serialize")
         return response
 
-    async def models(self) -> answers.ModelsAnswer:
-        """Every model, with the state of each version on each runtime."""
-        return answers.ModelsAnswer(models=[self._model(name) for name in self._catalogue])
-
-    async def model(self, model: ModelParam) -> answers.ModelAnswer:
-        """One model."""
-        return self._model(model)
-
     async def effective_settings(self) -> dict[str, Any]:
         """The settings this gateway runs with. Needs the admin key."""
         return self._settings.model_dump(mode="json")
@@ -149,11 +136,14 @@ class Routes:
 
     async def ready(self) -> Response:
         """200 while at least one runtime can answer, else 503; the body says what each model is waiting for."""
+        catalogue = self._catalogue
         answer = answers.ReadyAnswer(
             ready=self._health.ready,
-            models={
-                name: {runtime: self._state(runtime, self._catalogue.find(name)) for runtime in RUNTIME_NAMES}
-                for name in self._catalogue
+            models={name: version_states(catalogue.find(name), self._health) for name in catalogue},
+            wanted={
+                name: version_states(catalogue.find(name, catalogue.wanted(name)), self._health)
+                for name in catalogue
+                if catalogue.wanted(name) != catalogue.default(name)
             },
         )
         return _json(answer, status=200 if answer.ready else 503)
@@ -187,23 +177,6 @@ class Routes:
             )
         context_of(request).clock.lap("receive")
         return images
-
-    def _model(self, name: str) -> answers.ModelAnswer:
-        default = self._catalogue.find(name)
-        return answers.ModelAnswer(
-            name=name,
-            task=default.task,
-            labels=list(default.labels),
-            input={"height": default.input.height, "width": default.input.width},
-            default_version=str(default.version),
-            runtimes={
-                runtime: [self._state(runtime, spec) for spec in self._catalogue.versions(name)]
-                for runtime in RUNTIME_NAMES
-            },
-        )
-
-    def _state(self, runtime: RuntimeName, spec: ModelSpec) -> answers.VersionState:
-        return answers.version_state(spec, self._health.status(runtime, ModelRef.of(spec)))
 
 
 def _json(answer: BaseModel, *, status: int = 200) -> Response:

@@ -34,8 +34,9 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    state: Literal["ready", "loading", "failed", "unavailable"]
-    """`failed`: the worker runs, the model cannot be loaded. `unavailable`: the worker cannot be reached."""
+    state: Literal["ready", "loading", "failed", "unavailable", "absent"]
+    """`failed`: the worker runs, the model cannot be loaded. `unavailable`: the worker cannot be reached. `absent`: the
+    worker runs and does not have it: it was never told of it, or has unloaded it."""
     reason: str | None = None
     """Why it is not ready, in a sentence."""
 
@@ -52,6 +53,21 @@ class Runtime(Protocol):
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
         """Never raises for a worker's fault: that is a status."""
+        ...
+
+    async def load(self, model: ModelRef, *, deadline: Deadline) -> None:
+        """Have the worker load what the serving view holds of `model`. No matter if it has it already.
+
+        `status` tells when it is ready. Raises RuntimeUnavailable, RuntimeFailed, DeadlineExceeded; then `status` says
+        `absent` still, or why it failed.
+        """
+        ...
+
+    async def unload(self, model: ModelRef, *, deadline: Deadline) -> None:
+        """Have the worker drop `model`, which has left the serving view. No matter if it does not have it.
+
+        Raises RuntimeUnavailable, RuntimeFailed, DeadlineExceeded where that is not known to have happened.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import grpc
 import grpc.aio
 import numpy as np
+from google.protobuf import text_format
 from numpy.typing import NDArray
 
 from gateway.deadline import Deadline
@@ -24,10 +28,13 @@ _State = tfs.ModelVersionStatus.State
 class TfRuntime:
     name: RuntimeName = "tf"
 
-    def __init__(self, settings: TfSettings) -> None:
+    def __init__(self, settings: TfSettings, view: Path) -> None:
+        """`view`: the folder of the serving view that the server reads, with its list of models."""
+        self._view = view.resolve()  # as its list of models has it
         self._channel = open_channel(settings.address)
         self._predict = methods.PREDICT.on(self._channel)
         self._get_status = methods.GET_MODEL_STATUS.on(self._channel)
+        self._reload = methods.HANDLE_RELOAD_CONFIG.on(self._channel)
 
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
         request = to_request(model, image)
@@ -43,9 +50,42 @@ class TfRuntime:
             response = await self._get_status(request, timeout=deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
-                return ModelStatus("failed", f"TensorFlow Serving does not know {model}.")
+                return _absent(model)
             return ModelStatus("unavailable", f"TensorFlow Serving cannot be reached: {error.details()}")
-        return from_status(model, response)
+        return from_status(model, response, self._view)
+
+    async def load(self, model: ModelRef, *, deadline: Deadline) -> None:
+        config = await asyncio.to_thread(self._read_config, model)
+        folder = self._view / model.name / str(model.version)
+        if model.name not in {each.name for each in config.model_config_list.config} or not folder.is_dir():
+            raise RuntimeUnavailable(f"{model} is not in TensorFlow Serving's view yet. `tandem doctor` looks into it.")
+        await self._send(model, config, deadline)
+
+    async def unload(self, model: ModelRef, *, deadline: Deadline) -> None:
+        # What the list does not name is unloaded; of what it names, the server looks for the folders there are.
+        await self._send(model, await asyncio.to_thread(self._read_config, model), deadline)
+        status = await self.status(model, deadline=deadline)
+        if status.state not in ("absent", "failed"):
+            raise RuntimeUnavailable(f"TensorFlow Serving still has {model}: {status.reason or status.state}")
+
+    def _read_config(self, model: ModelRef) -> tfs.ModelServerConfig:
+        try:
+            return text_format.Parse((self._view / "models.config").read_text(), tfs.ModelServerConfig())
+        except (OSError, text_format.ParseError) as error:
+            raise RuntimeFailed(
+                f"TensorFlow Serving's list of models cannot be read to load or unload {model}. "
+                "`python -m modelkit build` writes it."
+            ) from error
+
+    async def _send(self, model: ModelRef, config: tfs.ModelServerConfig, deadline: Deadline) -> None:
+        """Raises RuntimeFault. A model of the list that cannot be loaded is no fault here: `status` tells which."""
+        try:
+            await self._reload(tfs.ReloadConfigRequest(config=config), timeout=deadline.remaining_s())
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise translate(model, error) from error
+            if (await self.status(model, deadline=deadline)).state == "absent":
+                raise RuntimeFailed(f"TensorFlow Serving refused its list of models: {error.details()}") from error
 
     async def close(self) -> None:
         await self._channel.close(grace=None)
@@ -65,7 +105,8 @@ def from_response(response: tfs.PredictResponse) -> Tensors:
     return {name: _to_array(name, tensor) for name, tensor in response.outputs.items()}
 
 
-def from_status(model: ModelRef, response: tfs.GetModelStatusResponse) -> ModelStatus:
+def from_status(model: ModelRef, response: tfs.GetModelStatusResponse, view: Path) -> ModelStatus:
+    """What the server says of `model`. Paths below the folder `view` are shortened: others' folders are not told."""
     for version in response.model_version_status:
         if version.version != model.version:
             continue
@@ -73,9 +114,17 @@ def from_status(model: ModelRef, response: tfs.GetModelStatusResponse) -> ModelS
             return ModelStatus("ready")
         if version.state in (_State.START, _State.LOADING):
             return ModelStatus("loading", f"TensorFlow Serving is loading {model}.")
-        why = version.status.error_message or _State.Name(version.state)
+        if version.state == _State.UNLOADING:
+            return ModelStatus("loading", f"TensorFlow Serving is unloading {model}.")
+        if version.status.error_code == grpc.StatusCode.OK.value[0]:  # it was loaded, and came to its end
+            break
+        why = version.status.error_message.replace(f"{view}/", "")
         return ModelStatus("failed", f"TensorFlow Serving could not load {model}: {why}")
-    return ModelStatus("failed", f"TensorFlow Serving does not know {model}.")
+    return _absent(model)
+
+
+def _absent(model: ModelRef) -> ModelStatus:
+    return ModelStatus("absent", f"TensorFlow Serving does not have {model}.")
 
 
 def translate(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:

@@ -35,6 +35,9 @@ class TorchRuntime:
         self._management_channel = open_channel(settings.management_address)
         self._predictions = methods.PREDICTIONS.on(self._channel)
         self._describe = methods.DESCRIBE_MODEL.on(self._management_channel)
+        self._register = methods.REGISTER_MODEL.on(self._management_channel)
+        self._unregister = methods.UNREGISTER_MODEL.on(self._management_channel)
+        self._set_default = methods.SET_DEFAULT.on(self._management_channel)
         self._loaded: dict[ModelRef, frozenset[int]] = {}
 
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
@@ -59,10 +62,59 @@ class TorchRuntime:
                     return status
                 self._loaded[model] = workers
         except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:
-                return ModelStatus("failed", f"TorchServe does not know {model}.")
+            if _not_found(error):
+                return ModelStatus("absent", f"TorchServe does not have {model}.")
             return ModelStatus("unavailable", f"TorchServe cannot be reached: {error.details()}")
         return ModelStatus("ready")
+
+    async def load(self, model: ModelRef, *, deadline: Deadline) -> None:
+        # Batch size and delay are in the archive, the number of Python workers in the server's configuration.
+        request = management.RegisterModelRequest(url=_archive(model), model_name=model.name)
+        try:
+            if str(model.version) in await self._versions(model, deadline):
+                return
+            try:
+                await self._register(request, timeout=deadline.remaining_s())
+            except grpc.aio.AioRpcError:
+                if str(model.version) not in await self._versions(model, deadline):
+                    raise
+                return  # another gateway process was first
+            if str(model.version) not in await self._versions(model, deadline):
+                # It takes any file, calls what it cannot read version 1.0, and tries to start that again and again.
+                damaged = management.UnregisterModelRequest(model_name=model.name, model_version="1.0")
+                await self._unregister(damaged, timeout=deadline.remaining_s())
+                raise RuntimeFailed(
+                    f"TorchServe cannot read {_archive(model)}: it is damaged. Remove {model} and add it again."
+                )
+        except grpc.aio.AioRpcError as error:
+            raise management_fault(model, error) from error
+
+    async def unload(self, model: ModelRef, *, deadline: Deadline) -> None:
+        self._loaded.pop(model, None)
+        try:
+            versions = await self._versions(model, deadline)
+            if str(model.version) not in versions:
+                return
+            # It does not let its own default version go while there are others. Nothing of ours asks for that default.
+            if others := [version for version in versions if version != str(model.version)]:
+                request = management.SetDefaultRequest(model_name=model.name, model_version=others[-1])
+                await self._set_default(request, timeout=deadline.remaining_s())
+            gone = management.UnregisterModelRequest(model_name=model.name, model_version=str(model.version))
+            await self._unregister(gone, timeout=deadline.remaining_s())
+        except grpc.aio.AioRpcError as error:
+            if not _not_found(error):
+                raise management_fault(model, error) from error
+
+    async def _versions(self, model: ModelRef, deadline: Deadline) -> list[str]:
+        """Every version that TorchServe has of the model."""
+        request = management.DescribeModelRequest(model_name=model.name, model_version="all")
+        try:
+            response = await self._describe(request, timeout=deadline.remaining_s())
+        except grpc.aio.AioRpcError as error:
+            if _not_found(error):
+                return []
+            raise
+        return [str(each["modelVersion"]) for each in json.loads(response.msg)]
 
     async def _description(self, model: ModelRef, *, customized: bool, deadline: Deadline) -> dict[str, Any]:
         request = management.DescribeModelRequest(
@@ -119,6 +171,30 @@ def handler_status(model: ModelRef, description: dict[str, Any]) -> ModelStatus:
     return ModelStatus(
         "failed", f"TorchServe could not load {model}: {said.get('reason', 'the handler does not say why')}"
     )
+
+
+def management_fault(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:
+    """What TorchServe, or the way to it, means by the error of a change. `error` keeps the details, for the log."""
+    details = error.details() or "it does not say why; its log does"  # so it is for every exception of its own
+    match error.code():
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(f"TorchServe did not change {model} before the deadline.")
+        case grpc.StatusCode.UNAVAILABLE:
+            return RuntimeUnavailable("TorchServe cannot be reached.")
+        case _ if "ModelNotFoundException" in details and "Model not found at" in details:
+            return RuntimeUnavailable(f"{_archive(model)} is not in TorchServe's view. `tandem doctor` looks into it.")
+        case code:
+            return RuntimeFailed(f"TorchServe refused to change {model} ({code.name}): {details.splitlines()[0]}")
+
+
+def _archive(model: ModelRef) -> str:
+    """The file of the serving view that TorchServe loads it from."""
+    return f"{model.name}-{model.version}.mar"
+
+
+def _not_found(error: grpc.aio.AioRpcError) -> bool:
+    # DescribeModel says INTERNAL for what it does not know, where it was to ask the handler too.
+    return error.code() == grpc.StatusCode.NOT_FOUND or "NotFoundException" in (error.details() or "")
 
 
 def translate(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def open_runtime(name: str, stack: Stack) -> Runtime:
                 management_address=environment["TANDEM_TORCH__MANAGEMENT_ADDRESS"],
             )
         )
-    return TfRuntime(TfSettings(address=environment["TANDEM_TF__ADDRESS"]))
+    return TfRuntime(TfSettings(address=environment["TANDEM_TF__ADDRESS"]), stack.var / "serving" / "tf")
 
 
 @pytest.fixture(params=REAL)
@@ -109,13 +110,30 @@ async def test_a_malformed_item_fails_alone_not_with_its_batch(real: Runtime, sh
     assert [int(answer["scores"].argmax()) for answer in answers if isinstance(answer, dict)] == [0, 1, 2, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("model", [ModelRef("digits", 7), ModelRef("nothing", 1), ModelRef("broken", 1)], ids=str)
-async def test_a_model_that_is_not_loaded_is_unavailable(real: Runtime, model: ModelRef) -> None:
+NOT_LOADED = {ModelRef("digits", 7): "absent", ModelRef("nothing", 1): "absent", ModelRef("broken", 1): "failed"}
+
+
+@pytest.mark.parametrize(("model", "state"), NOT_LOADED.items(), ids=str)
+async def test_a_model_that_is_not_loaded_is_unavailable(real: Runtime, model: ModelRef, state: str) -> None:
     with pytest.raises(RuntimeUnavailable):
         await real.infer(model, tensor(7), deadline=soon())
     status = await real.status(model, deadline=soon())
-    assert status.state == "failed"
+    assert status.state == state
     assert str(model) in (status.reason or "")
+
+
+async def test_what_is_loaded_or_gone_already_may_be_loaded_or_unloaded_again(runtime: Runtime) -> None:
+    await runtime.load(DIGITS, deadline=soon())
+    assert (await runtime.status(DIGITS, deadline=soon())).state == "ready"
+    await runtime.unload(ModelRef("digits", 7), deadline=soon())
+    assert "scores" in await runtime.infer(DIGITS, tensor(7), deadline=soon())
+
+
+@pytest.mark.parametrize("model", [ModelRef("digits", 7), ModelRef("nothing", 1)], ids=str)
+async def test_what_is_not_in_the_view_cannot_be_loaded_and_stays_absent(real: Runtime, model: ModelRef) -> None:
+    with pytest.raises(RuntimeUnavailable, match=r"not in T.*'s view"):
+        await real.load(model, deadline=soon())
+    assert (await real.status(model, deadline=soon())).state == "absent"
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -124,7 +142,7 @@ async def test_a_worker_that_cannot_be_reached_is_unavailable(name: str) -> None
     runtime: Runtime = (
         TorchRuntime(TorchSettings(address=nowhere[0], management_address=nowhere[1]))
         if name == "torch"
-        else TfRuntime(TfSettings(address=nowhere[0]))
+        else TfRuntime(TfSettings(address=nowhere[0]), Path("nowhere"))
     )
     with pytest.raises(RuntimeUnavailable) as refusal:
         await runtime.infer(DIGITS, tensor(7), deadline=soon())

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.deadline import Deadline
+from gateway.errors import RuntimeFault
 from gateway.images.preprocess import ImageTensor
 from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
 from modelkit.spec import RuntimeName
@@ -37,6 +38,12 @@ class FakeRuntime:
     offset: int = 0
     """Added to the class, and to the right edge of each box: two runtimes that disagree."""
     seen: list[ModelRef] = field(default_factory=list)
+    statuses: dict[ModelRef, ModelStatus] = field(default_factory=dict)
+    """Said of some models instead of `status_now`."""
+    load_error: RuntimeFault | None = None
+    """Raised when it is to load something."""
+    loads: list[ModelRef] = field(default_factory=list)
+    unloads: list[ModelRef] = field(default_factory=list)
 
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
         self.seen.append(model)
@@ -66,7 +73,19 @@ class FakeRuntime:
         return {"coefficients": coefficients, "prototypes": np.ones((1, PROTOTYPES, 16, 16), np.float32)}
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
-        return self.status_now
+        return self.statuses.get(model, self.status_now)
+
+    async def load(self, model: ModelRef, *, deadline: Deadline) -> None:
+        self.loads.append(model)
+        if self.load_error is not None:
+            raise self.load_error
+        self.statuses[model] = ModelStatus("ready")
+
+    async def unload(self, model: ModelRef, *, deadline: Deadline) -> None:
+        self.unloads.append(model)
+        if self.load_error is not None:
+            raise self.load_error
+        self.statuses[model] = ModelStatus("absent", f"It does not have {model}.")
 
     async def close(self) -> None:
         return None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from modelkit.files import digest, tree
 from modelkit.spec import (
+    RUNTIME_NAMES,
     ArtifactRecord,
     DetectionSpec,
     InputSpec,
@@ -100,6 +102,18 @@ def _spec(
             )
         },
     )
+
+
+def add_artifacts(spec: ModelSpec, package: Path) -> None:
+    """Make `package` one of `spec` with artifacts that no worker can load."""
+    for name in ("torch/model.pt", "tf/saved_model.pb", "tf/variables/variables.index"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_bytes(f"{spec.name} {spec.version} {name}".encode() * 1000)
+    artifacts = {
+        runtime: ArtifactRecord(form="none", sha256=digest(tree(package / runtime), package / runtime))
+        for runtime in RUNTIME_NAMES
+    }
+    write(spec.model_copy(update={"artifacts": artifacts}), package)
 
 
 def write_store(store: Path, *versions: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.catalogue import Catalogue
 from gateway.errors import RuntimeFailed
 from gateway.health import Health
 from gateway.runtimes.base import ModelRef, ModelStatus
@@ -29,7 +28,7 @@ class Clock:
 
 
 def health(fake: FakeRuntime, warm_up_requests: int = 20) -> Health:
-    return Health(Catalogue([SPEC]), {"torch": fake}, warm_up_requests=warm_up_requests)
+    return Health({"torch": fake}, warm_up_requests=warm_up_requests)
 
 
 async def test_a_version_is_warmed_up_once_before_it_is_called_ready() -> None:
@@ -56,7 +55,7 @@ async def test_a_version_that_was_away_is_warmed_up_again() -> None:
 
 async def test_a_slow_model_is_warmed_up_for_a_few_seconds_only() -> None:
     fake = FakeRuntime("torch")
-    asked = Health(Catalogue([SPEC]), {"torch": fake}, warm_up_requests=1_000_000, clock=Clock())
+    asked = Health({"torch": fake}, warm_up_requests=1_000_000, clock=Clock())
     await asked.ask(fake, SPEC)
     assert asked.ready
     assert 0 < len(fake.seen) < 100
