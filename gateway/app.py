@@ -14,22 +14,18 @@ from gateway.catalogue import Catalogue
 from gateway.health import Health
 from gateway.http import problems
 from gateway.http.context import RequestContextMiddleware
+from gateway.http.jobs import JobRoutes
 from gateway.http.keys import load_or_create_admin_key
 from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
+from gateway.jobs import Jobs
 from gateway.metrics import Metrics
 from gateway.reconciler import Reconciler
 from gateway.runtimes.base import Runtime
-from gateway.runtimes.tf import TfRuntime
-from gateway.runtimes.torch import TorchRuntime
+from gateway.runtimes.opening import open_runtimes
 from gateway.service import Service
 from gateway.settings import Settings
 from modelkit.spec import RuntimeName
-
-
-def open_runtimes(settings: Settings) -> dict[RuntimeName, Runtime]:
-    """The one place that tells the runtimes apart. Call it where an event loop runs."""
-    return {"torch": TorchRuntime(settings.torch), "tf": TfRuntime(settings.tf, settings.serving / "tf")}
 
 
 def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None) -> FastAPI:
@@ -49,13 +45,16 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
         routes = Routes(
             settings, service=service, catalogue=catalogue, health=health, metrics=metrics, admin_key=admin_key
         )
+        jobs = Jobs(settings.store, settings.serving)
         app.include_router(models.router)
+        app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
         app.include_router(routes.router)
         following = asyncio.create_task(reconciler.run())
         yield
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
+        await jobs.close()
         service.close()
         for worker in workers.values():
             await worker.close()

@@ -11,6 +11,7 @@ TandemError
 │   ├── InvalidImage            truncated, corrupt or empty picture
 │   ├── ImageTooLarge           over the byte or the pixel limit
 │   ├── ModelNotFound           unknown model or version
+│   ├── JobNotFound             unknown job
 │   ├── Conflict                an admin change that contradicts the present state
 │   ├── Unauthenticated         no key, or a wrong one
 │   └── Forbidden               a key without that right
@@ -78,6 +79,10 @@ class ImageTooLarge(RequestError):
 
 
 class ModelNotFound(RequestError):
+    pass
+
+
+class JobNotFound(RequestError):
     pass
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from pathlib import Path
 
-from modelkit import children, lifecycle, package, serving, spec
+from gateway.settings import read_settings
+from modelkit import add, children, lifecycle, package, parity, samples, serving, spec, verify
 from modelkit import store as stored
 from modelkit.bundled import BUNDLED
 from modelkit.files import locked
 from modelkit.parity import ParityFailure
+from modelkit.request import AddRequest, VerifyRequest
 
 
 def say(line: str) -> None:
@@ -44,17 +47,44 @@ def build(store: Path, view: Path) -> None:
         serving.update_models_config(view)
 
 
+def add_model(request: Path, store: Path, view: Path) -> None:
+    """Add the model that the file `request` asks for; the last line is the package's model.yaml as JSON."""
+    made = add.add(AddRequest.model_validate_json(request.read_text()), store, view, say)
+    say(made.model_dump_json())
+
+
+def verify_model(request: Path, store: Path) -> None:
+    """Repeat the proof that the file `request` asks for; the last line is the parity record as JSON."""
+    wanted = VerifyRequest.model_validate_json(request.read_text())
+    made = stored.read(store / wanted.name / str(wanted.version))
+    record = asyncio.run(verify.against_workers(made, read_settings(), wanted.samples))
+    say(parity.report(record))
+    say(record.model_dump_json())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m modelkit")
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("build", help="build the bundled models' packages and the workers' view of them")
-    command.add_argument("--store", type=Path, default=Path("var/store"), help="where packages are kept")
-    command.add_argument("--serving", type=Path, default=Path("var/serving"), help="what the workers read")
+    commands = parser.add_subparsers(required=True, dest="command")
+    build_command = commands.add_parser("build", help="build the bundled models' packages, and the workers' view")
+    add_command = commands.add_parser("add", help="add the model that a request (JSON) asks for")
+    add_command.add_argument("--request", type=Path, required=True, help="modelkit/request.py says what it holds")
+    verify_command = commands.add_parser("verify", help="repeat the proof of a model against the running workers")
+    verify_command.add_argument("--request", type=Path, required=True, help="name, version and samples (JSON)")
+    for command in (build_command, add_command, verify_command):
+        command.add_argument("--store", type=Path, default=Path("var/store"), help="where packages are kept")
+        command.add_argument("--serving", type=Path, default=Path("var/serving"), help="what the workers read")
     arguments = parser.parse_args()
     children.end_on_sigterm()
+    store, view = arguments.store.resolve(), arguments.serving.resolve()
     try:
-        build(arguments.store.resolve(), arguments.serving.resolve())
-    except (children.StepFailed, ParityFailure) as error:
+        match arguments.command:
+            case "build":
+                build(store, view)
+            case "add":
+                add_model(arguments.request, store, view)
+            case _:
+                verify_model(arguments.request, store)
+    except (children.StepFailed, ParityFailure, add.Refused, verify.CannotVerify, samples.NoSamples) as error:
         sys.exit(f"modelkit: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

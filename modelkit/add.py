@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from modelkit import children, network, parity, samples, spec
+from modelkit import children, lifecycle, network, parity, samples, spec
+from modelkit import store as stored
 from modelkit.children import ROOT, EnvironmentName, StepFailed
 from modelkit.exported import Exported, Say, export, timed
 from modelkit.files import digest, tree
@@ -61,6 +62,24 @@ def _is_ultralytics(path: Path) -> bool:
             return any(b"ultralytics" in archive.read(name) for name in names)
     except (zipfile.BadZipFile, OSError):
         return False
+
+
+def add(request: AddRequest, store: Path, view: Path, say: Say) -> ModelSpec:
+    """Make the model's package and put it where gateways and workers find it. Until the end nothing of it is seen.
+
+    Raises Refused, StepFailed, OSError.
+    """
+    version = request.version or max((0, *stored.numbers(store / request.name))) + 1
+    if (store / request.name / str(version)).exists():
+        raise Refused(f"There is a {request.name} version {version} already: give another --version, or none.")
+    with lifecycle.staging(store) as folder:
+        package = folder / "package"
+        package.mkdir()
+        convert(request, version, package, say)
+        try:
+            return lifecycle.publish(package, store, view, say)
+        except lifecycle.Refused as error:
+            raise Refused(str(error)) from error
 
 
 def convert(request: AddRequest, version: int, package: Path, say: Say) -> ModelSpec:

@@ -23,8 +23,8 @@ TOLERANCE = 1e-3
 """In 32-bit precision: greatest difference of a value that is rounding and not another model, as a fraction of how much
 that value differs from picture to picture."""
 LEAST_SPREAD = 2.5e-3
-"""As a fraction of the greatest value: an output that pictures change by less is held against this. Times the tolerance,
-it is what the rounding of 32-bit arithmetic comes to."""
+"""As a fraction of the greatest value: an output that pictures change by less is held against this. Times the
+tolerance, it is what the rounding of 32-bit arithmetic comes to."""
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -125,8 +125,10 @@ def _difference(first: Array, second: Array, pictures: Sequence[str]) -> OutputD
     finite = np.nan_to_num(first.astype(np.float64), posinf=0, neginf=0)
     spread = float(np.ptp(finite, axis=0).max()) if first.size else 0.0
     difference = float(each[worst])
-    least = max(spread, LEAST_SPREAD * float(np.abs(finite).max(initial=0)), np.finfo(np.float32).tiny)
-    fraction = min(difference, np.finfo(np.float32).max) / least  # a number that YAML and JSON can hold: no infinity
+    least = max(spread, LEAST_SPREAD * float(np.abs(finite).max(initial=0)), float(np.finfo(np.float32).tiny))
+    fraction = (
+        min(difference, float(np.finfo(np.float32).max)) / least
+    )  # a number that YAML and JSON can hold: no infinity
     return OutputDifference(max_difference=difference, spread=spread, fraction=float(fraction), picture=pictures[worst])
 
 

@@ -61,6 +61,21 @@ class AddRequest(BaseModel):
     allow_mismatch: bool = False
     """Take the model although its artifacts do not agree, and mark it."""
 
+    def with_absolute_paths(self, folder: Path) -> Self:
+        """The same, with every file that is there named from the root: what is relative is meant from `folder`."""
+
+        def absolute(named: str | None) -> str | None:
+            return str(folder / named) if named is not None and (folder / named).exists() else named
+
+        return self.model_copy(
+            update={
+                "source": absolute(self.source),
+                "weights": absolute(self.weights),
+                "labels": absolute(self.labels),
+                **{name: folder / path for name in ("torch", "tf", "samples") if (path := getattr(self, name))},
+            }
+        )
+
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         if (self.source is None) == (self.torch is None and self.tf is None):
@@ -68,3 +83,13 @@ class AddRequest(BaseModel):
         if (self.torch is None) != (self.tf is None):
             raise ValueError("a pair needs both torch and tf")
         return self
+
+
+class VerifyRequest(BaseModel):
+    """What `tandem models verify` asks for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ModelName
+    version: int = Field(ge=1)
+    samples: Path | None = None
