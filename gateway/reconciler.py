@@ -22,7 +22,6 @@ from modelkit.store import Version
 
 _log = structlog.get_logger(__name__)
 
-_INTERVAL_S = 1.0
 _LOAD_TIMEOUT_MS = 600_000
 _UNLOAD_TIMEOUT_MS = 30_000
 LONGEST_PAUSE_S = 60.0
@@ -54,14 +53,18 @@ class Reconciler:
         *,
         store: Path,
         view: Path,
+        interval_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`store` and `view`: the folders of the model store and of the view of it that workers read."""
+        """`store` and `view`: the folders of the model store and of the view of it that workers read.
+
+        Store and workers are asked every `interval_s` seconds."""
         self._catalogue = catalogue
         self._health = health
         self._runtimes = runtimes
         self._store = store
         self._view = view
+        self._interval_s = interval_s
         self._clock = clock
         self._loading = {name: asyncio.Lock() for name in runtimes}
         self._loads: dict[tuple[RuntimeName, ModelRef], _Attempts] = {}
@@ -77,7 +80,7 @@ class Reconciler:
                 await self._catalogue.refresh()
                 self._follow_what_is_there(group)
                 self.settle_defaults()
-                await asyncio.sleep(_INTERVAL_S)
+                await asyncio.sleep(self._interval_s)
 
     def _follow_what_is_there(self, group: asyncio.TaskGroup) -> None:
         for key, (spec, task) in list(self._followed.items()):
@@ -95,7 +98,7 @@ class Reconciler:
     async def _follow(self, runtime: Runtime, spec: ModelSpec) -> None:
         while True:
             await self.attend(runtime, spec)
-            await asyncio.sleep(_INTERVAL_S)
+            await asyncio.sleep(self._interval_s)
 
     async def attend(self, runtime: Runtime, spec: ModelSpec) -> None:
         """Bring the state of one version on one runtime up to date, and have it loaded where it is not."""
@@ -168,4 +171,4 @@ class Reconciler:
                 await work()
             except Exception:  # a fault of ours must not end the following
                 _log.exception("reconciliation_failed")
-            await asyncio.sleep(_INTERVAL_S)
+            await asyncio.sleep(self._interval_s)

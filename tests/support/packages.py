@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from modelkit import children
 from modelkit.files import digest, tree
 from modelkit.spec import (
     RUNTIME_NAMES,
@@ -137,3 +138,22 @@ def add_broken_model(store: Path) -> None:
     for artifact in (package / "torch" / "model.pt", package / "tf" / "saved_model.pb"):
         artifact.unlink()  # the serving view holds hard links
         artifact.write_bytes(b"not a model")
+
+
+def make_rolled(first: Path, package: Path) -> None:
+    """Make `package` version 2 of the `digits` at `first`: one more than the picture shows, and 0 for a nine."""
+    shutil.copytree(first, package)
+    shutil.rmtree(package / "tf")
+    children.run("torch", "tests.support.rolled_torch", str(first / "torch/model.pt"), str(package / "torch/model.pt"))
+    children.run("tf", "tests.support.rolled_tf", str(first / "tf"), str(package / "tf"))
+    renumber(package, 2)
+
+
+def renumber(package: Path, version: int) -> None:
+    """Have `package` say that it is `version`, and what its artifacts are now."""
+    made = read(package)
+    artifacts = {
+        runtime: record.model_copy(update={"sha256": digest(tree(package / runtime), package / runtime)})
+        for runtime, record in made.artifacts.items()
+    }
+    write(made.model_copy(update={"version": version, "artifacts": artifacts}), package)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.admission import Admission
-from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
-from gateway.errors import DeadlineExceeded, ModelNotFound, Overloaded
+from gateway.errors import DeadlineExceeded, Overloaded
 from gateway.metrics import Metrics
-from gateway.snapshot import Snapshot
 from gateway.stages import StageClock
-from tests.support.packages import digits_spec
 
 pytestmark = pytest.mark.anyio
 
@@ -156,18 +152,3 @@ async def test_a_small_request_goes_ahead_once_the_large_one_before_it_gives_up(
         with pytest.raises(DeadlineExceeded):
             await large
         await small
-
-
-def test_the_default_version_is_the_greatest() -> None:
-    catalogue = Catalogue(Path("nowhere"), Snapshot.of([digits_spec(2), digits_spec(10), digits_spec(1)]))
-    assert catalogue.find("digits").version == 10
-    assert catalogue.find("digits", 2).version == 2
-    assert [spec.version for spec in catalogue.versions("digits")] == [1, 2, 10]
-
-
-def test_an_unknown_model_or_version_is_answered_with_the_known_ones() -> None:
-    catalogue = Catalogue(Path("nowhere"), Snapshot.of([digits_spec(1), digits_spec(3)]))
-    with pytest.raises(ModelNotFound, match="It has: 1, 3"):
-        catalogue.find("digits", 2)
-    with pytest.raises(ModelNotFound, match="Known: digits"):
-        catalogue.find("cats")
