@@ -153,12 +153,13 @@ class Reconciler:
                 await self._unload(model)
 
     async def _unload(self, model: ModelRef) -> None:
+        gone = Version(model.name, model.version)
         try:
             # Out of the view first: a worker that starts again in between must not find it there.
-            await asyncio.to_thread(lifecycle.clean_view, self._store, self._view)
+            await asyncio.to_thread(lifecycle.clean_view, self._store, self._view, gone)
             for runtime in self._runtimes.values():
                 await runtime.unload(model, deadline=Deadline.after_ms(_UNLOAD_TIMEOUT_MS))
-            await asyncio.to_thread(lifecycle.forget, self._store, Version(model.name, model.version))
+            await asyncio.to_thread(lifecycle.forget, self._store, gone)
         except (RuntimeFault, OSError) as error:
             self._unloads[model].tried(self._clock())
             _log.warning("unload_failed", model=str(model), reason=str(error))

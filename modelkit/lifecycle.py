@@ -66,7 +66,7 @@ def publish(package: Path, store: Path, view: Path, say: Say) -> ModelSpec:
                 f"{made.name} version {made.version} was removed and is still being unloaded by the workers. "
                 "Try again in a few seconds, or give the new one another number."
             )
-        serving.clean(stored.models(store), view)
+        serving.clean(stored.served(store), view)
         try:
             serving.update_torch(made, package, view, say)
             serving.update_tf(made, package, view, say)
@@ -74,7 +74,7 @@ def publish(package: Path, store: Path, view: Path, say: Say) -> ModelSpec:
             place.parent.mkdir(exist_ok=True)
             package.rename(place)
         except BaseException:
-            serving.clean(stored.models(store), view)
+            serving.clean(stored.served(store), view)
             raise
     return made
 
@@ -118,10 +118,18 @@ def retire(store: Path, name: str, version: int | None = None) -> list[Version]:
     return gone
 
 
-def clean_view(store: Path, view: Path) -> None:
-    """Take everything out of the serving view that is not in the store."""
+def clean_view(store: Path, view: Path, *gone: Version) -> None:
+    """Take out of the serving view what is not in the store: `gone`, and what was never meant to stay there.
+
+    Other retired versions stay until their own turn: requests for them may still be under way.
+    """
     with locked(store):
-        serving.clean(stored.models(store), view)
+        kept = stored.served(store)
+        in_store = stored.models(store)
+        for version in gone:
+            if version.number not in in_store.get(version.name, ()):
+                kept.get(version.name, set()).discard(version.number)
+        serving.clean({name: numbers for name, numbers in kept.items() if numbers}, view)
 
 
 def forget(store: Path, version: Version) -> None:
@@ -137,7 +145,7 @@ def forget(store: Path, version: Version) -> None:
 def remove(store: Path, view: Path, name: str, version: int | None = None) -> list[Version]:
     """`retire` where no worker runs: nothing of it is left, neither in the store nor in the view."""
     gone = retire(store, name, version)
-    clean_view(store, view)
+    clean_view(store, view, *gone)
     for each in gone:
         forget(store, each)
     return gone

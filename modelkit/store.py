@@ -65,3 +65,11 @@ def retired(store: Path) -> dict[Version, Path]:
         for path in sorted((store / RETIRED).glob("*/*/*"))
         if _NUMBER.fullmatch(path.name)
     }
+
+
+def served(store: Path) -> dict[str, set[int]]:
+    """What workers may have loaded: the versions in the store and those that were taken out, by model."""
+    found = {name: set(numbers) for name, numbers in models(store).items()}
+    for version in retired(store):
+        found.setdefault(version.name, set()).add(version.number)
+    return found

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from tandem import tables
 from tandem.client import Client, Json, NotReachable, Question, Refused, in_one_line
+from tandem.models_cli import models
 from tandem.preflight import Problem
-
-EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
+from tandem.terminal import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Url, console, fail, local_url
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,8 +30,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 well; 1 refused or failed; 2 wrong usage or unreadable picture; 3 no gateway answers.",
 )
 
+app.add_typer(models, name="models")
+
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures; each is one request, in this order.")]
-Url = Annotated[str | None, typer.Option(envvar="TANDEM_URL", help="The gateway; by default the local stack's.")]
 Model = Annotated[str | None, typer.Option(help="The model; may be left out where there is only one.")]
 Version = Annotated[int | None, typer.Option(min=1, help="The model's version; by default its default version.")]
 TopK = Annotated[int | None, typer.Option("--top-k", min=1, help="Most classes for each picture.")]
@@ -66,7 +65,7 @@ def up() -> None:
     try:
         run()
     except Problem as problem:
-        _fail(str(problem), EXIT_FAILED)
+        fail(str(problem), EXIT_FAILED)
 
 
 @app.command()
@@ -78,12 +77,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
     try:
         findings = list(examine(read_settings()))
     except Problem as problem:
-        _fail(str(problem), EXIT_USAGE)
+        fail(str(problem), EXIT_USAGE)
     if as_json:
         for finding in findings:
             typer.echo(json.dumps(vars(finding), ensure_ascii=False))
     else:
-        Console(width=None if sys.stdout.isatty() else 200).print(tables.doctor_table(findings))
+        console().print(tables.doctor_table(findings))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(EXIT_FAILED)
 
@@ -140,11 +139,11 @@ def _ask(
     of its own."""
     for image in images:
         if not image.is_file():
-            _fail(f"{image} is a folder." if image.is_dir() else f"There is no file {image}.", EXIT_USAGE)
+            fail(f"{image} is a folder." if image.is_dir() else f"There is no file {image}.", EXIT_USAGE)
     if drawings is not None:
         _prepare_folder(drawings, images)
     failures: list[str] = []
-    with Client(url or _local_url()) as client:
+    with Client(url or local_url()) as client:
         try:
             name = model or _only_model(client)
             for image in images:
@@ -159,14 +158,14 @@ def _ask(
                 else:
                     report[1](report[0], image, answer)
         except OSError as error:
-            _fail(f"{error.filename} cannot be read: {error.strerror}.", EXIT_USAGE)
+            fail(f"{error.filename} cannot be read: {error.strerror}.", EXIT_USAGE)
         except Refused as refused:
-            _fail(str(refused), EXIT_FAILED)
+            fail(str(refused), EXIT_FAILED)
         except NotReachable as error:
-            _fail(str(error), EXIT_UNREACHABLE)
+            fail(str(error), EXIT_UNREACHABLE)
         finally:
             if report is not None and report[0].row_count:
-                Console(width=None if sys.stdout.isatty() else 200).print(report[0])
+                console().print(report[0])
             for failure in failures:
                 typer.echo(failure, err=True)
     if failures:
@@ -186,13 +185,13 @@ def _prepare_folder(folder: Path, images: list[Path]) -> None:
     targets = Counter(_drawing_of(image, folder) for image in images)
     for target, count in targets.items():
         if count > 1:
-            _fail(f"Several pictures would be drawn to {target}. Draw them to different folders.", EXIT_USAGE)
+            fail(f"Several pictures would be drawn to {target}. Draw them to different folders.", EXIT_USAGE)
         if target.resolve() in {image.resolve() for image in images}:
-            _fail(f"The drawing would take the place of the picture {target}. Name another folder.", EXIT_USAGE)
+            fail(f"The drawing would take the place of the picture {target}. Name another folder.", EXIT_USAGE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        _fail(f"{folder} cannot be made: {error.strerror}.", EXIT_USAGE)
+        fail(f"{folder} cannot be made: {error.strerror}.", EXIT_USAGE)
 
 
 def _draw(client: Client, model: str, image: Path, question: Question, folder: Path) -> list[Json]:
@@ -205,7 +204,7 @@ def _draw(client: Client, model: str, image: Path, question: Question, folder: P
     try:
         path.write_bytes(drawn)
     except OSError as error:
-        _fail(f"{path} cannot be written: {error.strerror}.", EXIT_USAGE)
+        fail(f"{path} cannot be written: {error.strerror}.", EXIT_USAGE)
     return []
 
 
@@ -214,22 +213,8 @@ def _drawing_of(image: Path, folder: Path) -> Path:
 
 
 def _only_model(client: Client) -> str:
-    names = client.models()
+    names = [str(model["name"]) for model in client.models()]
     if len(names) != 1:
         known = f"there are {', '.join(names)}" if names else "the gateway serves none"
-        _fail(f"Say which model with --model: {known}.", EXIT_USAGE)
+        fail(f"Say which model with --model: {known}.", EXIT_USAGE)
     return names[0]
-
-
-def _local_url() -> str:
-    from tandem.stack import gateway_url, read_settings
-
-    try:
-        return gateway_url(read_settings())
-    except Problem as problem:
-        _fail(str(problem), EXIT_USAGE)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)  # noqa: T201
-    raise typer.Exit(code)

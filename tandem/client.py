@@ -51,10 +51,11 @@ class Question:
 class Client:
     """Every method raises NotReachable or Refused."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, admin_key: str | None = None) -> None:
         self._url = url
+        headers = {"authorization": f"Bearer {admin_key}"} if admin_key else None
         # The gateway has the deadline. This limit is for one that accepts and never answers.
-        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(90, connect=5))
+        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(90, connect=5), headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -64,9 +65,30 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def models(self) -> list[str]:
-        """The names of the models the gateway serves."""
-        return [str(model["name"]) for model in self._answer("GET", "/v1/models")["models"]]
+    def answers(self) -> bool:
+        """Whether a gateway is there. Raises nothing."""
+        try:
+            return self._answer("GET", "/livez") == {"alive": True}
+        except (NotReachable, Refused):
+            return False
+
+    def models(self) -> list[Json]:
+        """The models the gateway serves, in short."""
+        models: list[Json] = self._answer("GET", "/v1/models")["models"]
+        return models
+
+    def model(self, name: str) -> Json:
+        """All that the gateway says of one model."""
+        return self._answer("GET", f"/v1/models/{name}")
+
+    def set_default(self, name: str, version: int) -> None:
+        """Have `version` answer requests that name none. Needs the admin key."""
+        self._answer("PUT", f"/v1/models/{name}/default", body={"version": version})
+
+    def remove(self, name: str, version: int | None) -> list[str]:
+        """Take a model or one of its versions away; the versions that are gone. Needs the admin key."""
+        path = f"/v1/models/{name}" + ("" if version is None else f"/versions/{version}")
+        return [str(each) for each in self._answer("DELETE", path)["removed"]]
 
     def ask(self, what: str, model: str, image: Path, question: Question) -> Json:
         """`what`: predict or compare. Raises OSError if the picture cannot be read."""
@@ -86,11 +108,12 @@ class Client:
         path: str,
         params: Mapping[str, str] | None = None,
         files: Form | None = None,
+        body: Json | None = None,
     ) -> Json:
-        response = self._respond(method, path, params, files)
-        body = _json(response)
-        if body is not None and response.is_success:
-            return body
+        response = self._respond(method, path, params, files, body=body)
+        answer = _json(response)
+        if answer is not None and response.is_success:
+            return answer
         raise self._refused(response)
 
     def _respond(
@@ -100,9 +123,10 @@ class Client:
         params: Mapping[str, str] | None,
         files: Form | None,
         headers: Mapping[str, str] | None = None,
+        body: Json | None = None,
     ) -> httpx.Response:
         try:
-            return self._http.request(method, path, params=params, files=files, headers=headers)
+            return self._http.request(method, path, params=params, files=files, json=body, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NotReachable(
                 f"No gateway answers at {self._url} ({error or type(error).__name__}). Is the stack up? `make up`"

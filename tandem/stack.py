@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -60,6 +61,23 @@ def gateway_url(settings: Settings) -> str:
     """Where a client on this machine finds the gateway."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.http.host, settings.http.host)  # noqa: S104
     return f"http://{host}:{settings.http.port}"
+
+
+def lock_file(settings: Settings) -> Path:
+    """Held by the `tandem up` that runs in this `var`."""
+    return settings.var / "run" / "up.lock"
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether `tandem up` runs in this `var`, whatever state its processes are in."""
+    try:
+        with lock_file(settings).open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def check_environments() -> None:
@@ -138,9 +156,12 @@ class RuntimeState(BaseModel):
 class Readiness(BaseModel):
     ready: bool
     models: dict[str, dict[str, RuntimeState]]
+    wanted: dict[str, dict[str, RuntimeState]] = {}
+    """By model whose default is to move, the version that it moves to."""
 
     @property
     def is_settled(self) -> bool:
+        """Whether waiting longer changes nothing about what answers by default."""
         return all(state.is_settled for runtimes in self.models.values() for state in runtimes.values())
 
 

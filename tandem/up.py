@@ -22,7 +22,7 @@ from gateway.settings import Settings
 from tandem import stack, undertaker
 from tandem.preflight import Problem, check_memory, check_ports
 from tandem.processes import adopt_orphans, tail
-from tandem.stack import Readiness
+from tandem.stack import Readiness, RuntimeState
 from tandem.supervisor import Ended, Supervisor, rotate
 
 NEWS_EVERY_S = 5.0
@@ -56,7 +56,7 @@ def up() -> None:
 @contextmanager
 def only_one(settings: Settings) -> Iterator[None]:
     """Hold the lock of this `var`. It vanishes with this process, however that ends. Raises Problem."""
-    path = settings.var / "run" / "up.lock"
+    path = stack.lock_file(settings)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
@@ -164,15 +164,18 @@ class Stack:
         self._ended.set()
 
     async def _watch(self) -> None:
-        """Report what becomes of each model on each runtime, at the start and whenever a process has ended."""
+        """Report what becomes of each model on each runtime: at the start, when a process has ended, when models come,
+        go or change their default."""
         async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
             readiness = await self._until_settled(client, patience_s=PATIENCE_S)
             self._greet(readiness)
             while True:
                 if readiness and readiness.is_settled:
-                    await self._ended.wait()
-                self._ended.clear()
-                await asyncio.sleep(UNNOTICED_S)
+                    with suppress(TimeoutError):  # models come and go without an end of a process
+                        await asyncio.wait_for(self._ended.wait(), NEWS_EVERY_S)
+                if self._ended.is_set():
+                    self._ended.clear()
+                    await asyncio.sleep(UNNOTICED_S)
                 readiness = await self._until_settled(client)
 
     async def _until_settled(self, client: httpx.AsyncClient, patience_s: float | None = None) -> Readiness | None:
@@ -201,14 +204,22 @@ class Stack:
         for model, runtimes in readiness.models.items():
             for runtime, state in runtimes.items():
                 if state.state == "ready":
-                    news[runtime, model] = f"{model} is ready"
+                    news[runtime, model] = f"{_called(model, state)} is ready"
                 elif state.state == "failed":
-                    news[runtime, model] = f"{model} cannot be served: {state.reason}"
+                    news[runtime, model] = f"{_called(model, state)} cannot be served: {state.reason}"
+        for model, runtimes in readiness.wanted.items():
+            for runtime, state in runtimes.items():
+                if state.state == "failed":
+                    news[runtime, model] = f"{_called(model, state)} cannot become the default: {state.reason}"
+        gone = {model for _, model in self._shown} - {"", *readiness.models}
+        for model in sorted(gone):
+            self._say("gateway", f"{model} is not served any more")
+        self._shown = {key: text for key, text in self._shown.items() if key[1] not in gone}
         changed = {key: text for key, text in news.items() if self._shown.get(key) != text}
         for (name, _), text in changed.items():
             self._say(name, text, "bold yellow" if "cannot" in text else "green")
         self._shown |= changed
-        return bool(changed)
+        return bool(changed or gone)
 
     def _greet(self, readiness: Readiness | None) -> None:
         url = stack.gateway_url(self._settings)
@@ -255,6 +266,10 @@ def _awaited(readiness: Readiness | None) -> list[tuple[str, str]]:
         for runtime, state in runtimes.items()
         if not state.is_settled
     ]
+
+
+def _called(model: str, state: RuntimeState) -> str:
+    return model if state.version is None else f"{model} version {state.version}"
 
 
 def reap_adopted() -> None:

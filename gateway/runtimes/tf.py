@@ -58,7 +58,9 @@ class TfRuntime:
         config = await asyncio.to_thread(self._read_config, model)
         folder = self._view / model.name / str(model.version)
         if model.name not in {each.name for each in config.model_config_list.config} or not folder.is_dir():
-            raise RuntimeUnavailable(f"{model} is not in TensorFlow Serving's view yet. `tandem doctor` looks into it.")
+            raise RuntimeUnavailable(
+                f"{model} is not in TensorFlow Serving's view. `python -m modelkit build` puts it there."
+            )
         await self._send(model, config, deadline)
 
     async def unload(self, model: ModelRef, *, deadline: Deadline) -> None:

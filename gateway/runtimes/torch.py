@@ -182,7 +182,9 @@ def management_fault(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFau
         case grpc.StatusCode.UNAVAILABLE:
             return RuntimeUnavailable("TorchServe cannot be reached.")
         case _ if "ModelNotFoundException" in details and "Model not found at" in details:
-            return RuntimeUnavailable(f"{_archive(model)} is not in TorchServe's view. `tandem doctor` looks into it.")
+            return RuntimeUnavailable(
+                f"{_archive(model)} is not in TorchServe's view. `python -m modelkit build` puts it there."
+            )
         case code:
             return RuntimeFailed(f"TorchServe refused to change {model} ({code.name}): {details.splitlines()[0]}")
 

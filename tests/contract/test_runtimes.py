@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor, preprocess
 from gateway.runtimes.base import ModelRef, Runtime
+from gateway.runtimes.channel import open_channel
 from gateway.runtimes.tf import TfRuntime
 from gateway.runtimes.torch import TorchRuntime
 from gateway.settings import TfSettings, TorchSettings
 from modelkit.spec import InputSpec
+from proto import methods
 from tests.fakes.runtimes import FakeRuntime
 from tests.support.stack import HOST, ROOT, Stack, free_ports
 
@@ -127,6 +130,24 @@ async def test_what_is_loaded_or_gone_already_may_be_loaded_or_unloaded_again(ru
     assert (await runtime.status(DIGITS, deadline=soon())).state == "ready"
     await runtime.unload(ModelRef("digits", 7), deadline=soon())
     assert "scores" in await runtime.infer(DIGITS, tensor(7), deadline=soon())
+
+
+async def test_an_archive_that_torchserve_cannot_read_is_refused_and_leaves_nothing_behind(stack: Stack) -> None:
+    """TorchServe itself would register it as version 1.0, and start its worker again and again."""
+    runtime, damaged = open_runtime("torch", stack), ModelRef("digits", 9)
+    archive = stack.var / "serving" / "torch" / "digits-9.mar"
+    archive.write_bytes(b"not a zip file")
+    with pytest.raises(RuntimeFailed, match="is damaged"):
+        await runtime.load(damaged, deadline=soon())
+    archive.unlink()
+    assert (await runtime.status(damaged, deadline=soon())).state == "absent"
+    assert (await runtime.status(DIGITS, deadline=soon())).state == "ready"
+    management = open_channel(stack.environment["TANDEM_TORCH__MANAGEMENT_ADDRESS"])
+    request = methods.DESCRIBE_MODEL.request(model_name="digits", model_version="all")
+    described = await methods.DESCRIBE_MODEL.on(management)(request, timeout=10)
+    assert [each["modelVersion"] for each in json.loads(described.msg)] == ["1"]
+    await management.close(grace=None)
+    await runtime.close()
 
 
 @pytest.mark.parametrize("model", [ModelRef("digits", 7), ModelRef("nothing", 1)], ids=str)

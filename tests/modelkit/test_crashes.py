@@ -113,7 +113,7 @@ def test_a_removal_killed_at_any_step_is_done_or_not_and_the_rest_goes_next_time
             assert scene.remove().returncode == 0
         if not ended:
             break
-        lifecycle.clean_view(scene.store, scene.view)
+        lifecycle.clean_view(scene.store, scene.view, *stored.retired(scene.store))
         assert not [path for path in scene.everything() if "digits-2" in path or "digits/2" in path or "gone" in path]
         assert stored.models(scene.store) == {"digits": [1]}
     assert 5 < step < MOST_STEPS

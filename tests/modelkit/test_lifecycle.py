@@ -118,6 +118,20 @@ def test_a_retired_version_is_noted_without_its_artifacts_and_kept_in_the_view(p
     assert "digits-1.mar" in place.in_view()
 
 
+def test_a_retired_version_stays_in_the_view_until_its_own_turn(place: Place) -> None:
+    """Requests for it may still be under way when something else comes or goes."""
+    place.publish("digits", 1, 2, 3)
+    (one,) = lifecycle.retire(place.store, "digits", 1)
+    (two,) = lifecycle.retire(place.store, "digits", 2)
+    place.publish("cats", 1)
+    lifecycle.clean_view(place.store, place.view, one)
+    assert place.in_view() == {f"{name}-{n}.mar" for name, n in (("digits", 2), ("digits", 3), ("cats", 1))} | {
+        "digits/2", "digits/3", "cats/1"
+    }  # fmt: skip
+    lifecycle.clean_view(place.store, place.view, two)
+    assert "digits/2" not in place.in_view()
+
+
 def test_a_version_that_workers_still_have_loaded_is_not_published_again(place: Place) -> None:
     place.publish("digits", 1, 2)
     lifecycle.retire(place.store, "digits", 1)

@@ -148,7 +148,7 @@ def test_a_signal_during_the_build_ends_the_build(start_up: StartUp, traces: Tra
 def test_a_signal_while_workers_are_loading_ends_them(start_up: StartUp, traces: Traces) -> None:
     loading = {"state": "loading", "reason": None, "version": "1"}
     up = start_up(torch=("family",), states=(loading, READY))
-    up.until("tf .*digits is ready")
+    up.until("tf .*digits version 1 is ready")
     assert up.end() == 0
     assert traces.alive() == []
 
@@ -177,7 +177,7 @@ def test_a_worker_that_dies_is_started_again_and_a_line_says_so(start_up: StartU
     psutil.Process(int(log.read_text().split()[-1])).kill()
     line = up.until("was ended by SIGKILL")
     assert re.search(r"tf +was ended by SIGKILL; starts again in 0.5 s; log: .*tf\.log", line)
-    up.until("tf +digits is ready")
+    up.until("tf +digits version 1 is ready")
     deadline = time.monotonic() + 10
     while log.read_text().count("tf started") < 2:  # the stub of the gateway does not know of it
         assert time.monotonic() < deadline
@@ -213,8 +213,27 @@ def test_a_worker_that_cannot_start_does_not_keep_the_others_down(start_up: Star
 
 def test_a_model_that_fails_to_load_is_reported_with_its_reason(start_up: StartUp) -> None:
     up = start_up(states=(BROKEN, READY))
-    up.until("torch +digits cannot be served: the archive has no model.pt")
+    up.until("torch +digits version 1 cannot be served: the archive has no model.pt")
     up.until("Tandem is up")
+    assert up.end() == 0
+
+
+def test_models_that_come_go_or_change_their_default_are_reported(start_up: StartUp, tmp_path: Path) -> None:
+    up = start_up()
+    up.until("Tandem is up")
+
+    def now(models: dict[str, Any], wanted: dict[str, Any]) -> None:
+        aside = tmp_path / "aside"
+        aside.write_text(json.dumps({"ready": True, "models": models, "wanted": wanted}))
+        aside.replace(up.environ["READYZ"])
+
+    second = READY | {"version": "2"}
+    now({"digits": {"torch": second, "tf": second}, "cats": {"torch": READY}}, {})
+    up.until("torch +digits version 2 is ready")
+    up.until("torch +cats version 1 is ready")
+    now({"digits": {"torch": second}}, {"digits": {"torch": BROKEN | {"version": "3"}}})
+    up.until("gateway +cats is not served any more")
+    up.until("torch +digits version 3 cannot become the default: the archive has no model.pt")
     assert up.end() == 0
 
 

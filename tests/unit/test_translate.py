@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
 import grpc.aio
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.runtimes import tf, torch
 from gateway.runtimes.base import ModelRef
+from proto import tensorflow_serving_pb2 as tfs
 
 Code = grpc.StatusCode
 DIGITS = ModelRef("digits", 1)
@@ -59,3 +62,50 @@ def test_tensorflow_servings_codes(code: grpc.StatusCode, details: str, meaning:
     fault = tf.translate(DIGITS, rpc_error(code, details))
     assert type(fault) is meaning
     assert details not in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "meaning", "says"),
+    [
+        (Code.UNAVAILABLE, "failed to connect to all addresses", RuntimeUnavailable, "cannot be reached"),
+        (Code.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceeded, "before the deadline"),
+        (
+            Code.NOT_FOUND,
+            "Model not found at: digits-1.mar\norg.pytorch.serve.archive.model.ModelNotFoundException",
+            RuntimeUnavailable,
+            "digits-1.mar is not in TorchServe's view",
+        ),
+        (Code.PERMISSION_DENIED, "Model API disabled\norg.….ModelException", RuntimeFailed, "Model API disabled"),
+        (Code.UNKNOWN, "", RuntimeFailed, "does not say why"),
+    ],
+)
+def test_torchserves_answers_to_changes(
+    code: grpc.StatusCode, details: str, meaning: type[RuntimeFault], says: str
+) -> None:
+    fault = torch.management_fault(DIGITS, rpc_error(code, details))
+    assert type(fault) is meaning
+    assert says in str(fault)
+
+
+State = tfs.ModelVersionStatus.State
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "meaning"),
+    [
+        (State.START, "", "loading"),
+        (State.LOADING, "", "loading"),
+        (State.AVAILABLE, "", "ready"),
+        (State.UNLOADING, "", "loading"),
+        (State.END, "", "absent"),
+        (State.END, "Could not read /view/digits/1/saved_model.pb", "failed"),
+    ],
+)
+def test_tensorflow_servings_states(state: tfs.ModelVersionStatus.State, error: str, meaning: str) -> None:
+    response = tfs.GetModelStatusResponse()
+    version = response.model_version_status.add(version=1, state=state)
+    version.status.error_code, version.status.error_message = (9 if error else 0), error
+    status = tf.from_status(DIGITS, response, Path("/view"))
+    assert status.state == meaning
+    assert "/view" not in (status.reason or "")
+    assert tf.from_status(ModelRef("digits", 2), response, Path("/view")).state == "absent"
