@@ -46,7 +46,7 @@ def test_a_model_shows_what_the_packages_of_its_versions_say(client: httpx.Clien
 
 
 def test_the_list_shows_the_proof_of_each_version_in_short(client: httpx.Client) -> None:
-    (model,) = client.get("/v1/models").json()["models"]
+    model = next(each for each in client.get("/v1/models").json()["models"] if each["name"] == "digits")
     proof = {"pictures": 10, "agreeing": 10, "passed": True, "proves": True, "mismatch_allowed": False}
     assert model["proofs"] == {"1": proof, "2": proof}
     assert "versions" not in model
@@ -137,5 +137,5 @@ def test_a_removed_version_is_not_found_from_then_on(client: httpx.Client, tmp_p
 def test_a_removed_model_is_gone_with_all_its_versions(client: httpx.Client, tmp_path: Path) -> None:
     answer = client.delete(MODEL, headers=admin(client, tmp_path))
     assert answer.json() == {"model": "digits", "removed": ["1", "2"]}
-    assert client.get("/v1/models").json() == {"models": []}
+    assert "digits" not in {each["name"] for each in client.get("/v1/models").json()["models"]}
     assert client.get(MODEL).status_code == 404
