@@ -11,7 +11,7 @@ PICTURES = 8
 """Batch size at which forms are compared: the largest that the workers make."""
 WARM_UP = 3
 LEAST_ROUNDS, MOST_ROUNDS = 3, 60
-BUDGET_S = 20.0
+BUDGET_S = 8.0
 """How long the rounds may take in all; the round under way when it ends is finished."""
 
 

@@ -38,10 +38,10 @@ def candidates(network: Network, work: Path) -> dict[str, Form]:
         return dict(zip(names, constant(image), strict=True))
 
     constants = tf.function(infer_constant, input_signature=[entrance])
-    tf.saved_model.save(tf.Module(), str(work / "saved-model-frozen"), signatures={"serving_default": constants})
+    _save(tf.Module(), work / "saved-model-frozen", constants)
     forms = ["saved-model-frozen"]
     if graph.captured_inputs:
-        tf.saved_model.save(holder, str(work / "saved-model"), signatures={"serving_default": variables})
+        _save(holder, work / "saved-model", variables)
         forms.append("saved-model")
     return {form: _read_back(work / form) for form in forms}
 
@@ -66,6 +66,12 @@ def _network(network: Network) -> tuple[Any, Callable[[tf.Tensor], Any], bool]:
     else:
         model = keras.saving.load_model(network.tf["keras"], compile=False, safe_mode="trust" not in network.tf)
     return model, partial(model, training=False), False
+
+
+def _save(holder: tf.Module, folder: Path, function: Any) -> None:
+    # Gradients, which nobody asks of a served model, cannot always be saved.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(holder, str(folder), signatures={"serving_default": function}, options=options)
 
 
 def _read_back(folder: Path) -> Form:

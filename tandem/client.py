@@ -90,6 +90,14 @@ class Client:
         path = f"/v1/models/{name}" + ("" if version is None else f"/versions/{version}")
         return [str(each) for each in self._answer("DELETE", path)["removed"]]
 
+    def start(self, path: str, body: Json) -> Json:
+        """Start a job. Needs the admin key."""
+        return self._answer("POST", path, body=body)
+
+    def job(self, job_id: str) -> Json:
+        """How far a job is. Needs the admin key."""
+        return self._answer("GET", f"/v1/jobs/{job_id}")
+
     def ask(self, what: str, model: str, image: Path, question: Question) -> Json:
         """`what`: predict or compare. Raises OSError if the picture cannot be read."""
         return self._answer("POST", f"/v1/models/{model}/{what}", question.parameters, _form(image))

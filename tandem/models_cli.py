@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 
-models = typer.Typer(no_args_is_help=True, help="The models in the store: list, show, default, remove.")
+models = typer.Typer(no_args_is_help=True, help="The models in the store: add, list, show, verify, default, remove.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The gateway's JSON.")]
@@ -65,17 +65,17 @@ def default(
 ) -> None:
     """Have VERSION answer requests that name none, and wait until it does on both runtimes."""
     if url is None:
-        settings = _settings()
+        settings = settings_here()
         with _store_says():
             from modelkit import lifecycle
 
             lifecycle.set_default(settings.store, name, version)
     else:
-        with _client(url) as client, _gateway_says():
+        with remote(url) as client, gateway_says():
             client.set_default(name, version)
-    with _running(url) as client:
+    with running(url) as client:
         if client is not None and wait_s:
-            _await(wait_s, lambda last: _moved(client.model(name), version, last))
+            await_default(client, name, version, wait_s)
     typer.echo(f"{name} version {version} is the default.")
 
 
@@ -90,9 +90,9 @@ def remove(
     if url is None:
         gone = _remove_here(name, version)
     else:
-        with _client(url) as client, _gateway_says():
+        with remote(url) as client, gateway_says():
             gone = client.remove(name, version)
-    with _running(url) as client:
+    with running(url) as client:
         if client is not None and wait_s:
             _await(wait_s, lambda _last: _vanished(client.models(), name, gone))
     typer.echo(f"{name} version {', '.join(gone)}: removed.")
@@ -102,8 +102,8 @@ def _remove_here(name: str, version: int | None) -> list[str]:
     from modelkit import lifecycle
     from tandem.stack import is_running
 
-    settings = _settings()
-    with _running(None) as client:
+    settings = settings_here()
+    with running(None) as client:
         if client is not None and version is not None:
             _refuse_what_answers(client, name, version)
     with _store_says():
@@ -122,8 +122,19 @@ def _refuse_what_answers(client: Client, name: str, version: int) -> None:
             fail(f"{name} version {version} answers by default. Make another one the default first.", EXIT_FAILED)
 
 
-def _moved(model: Json, version: int, last: bool) -> bool:
+def await_default(client: Client, name: str, version: int, wait_s: float) -> None:
+    """Wait until `version` answers by default. Ends the command where it will not, or not in time."""
+    _await(wait_s, lambda last: _moved(client, name, version, last))
+
+
+def _moved(client: Client, name: str, version: int, last: bool) -> bool:
     """Whether the default is `version`. Ends the command where it will not be, or with the `last` question is not."""
+    try:
+        model = client.model(name)
+    except Refused as refused:
+        if refused.problem.get("code") == "model_not_found" and not last:
+            return False  # a new model, which the gateway has not noticed yet
+        raise
     if model["default_version"] == str(version):
         return True
     states = {
@@ -152,7 +163,7 @@ def _await(wait_s: float, happened: Callable[[bool], bool]) -> None:
     end_s = time.monotonic() + wait_s
     while True:
         last = time.monotonic() >= end_s
-        with _gateway_says():
+        with gateway_says():
             if happened(last):
                 return
         if last:
@@ -162,23 +173,23 @@ def _await(wait_s: float, happened: Callable[[bool], bool]) -> None:
 
 def _all(url: str | None) -> list[Json]:
     """Every model: as the gateway says, or where none runs here, from the store."""
-    with _running(url) as client:
+    with running(url) as client:
         if client is not None:
-            with _gateway_says():
+            with gateway_says():
                 return client.models()
     from tandem.local_models import local_models
 
     problems: list[str] = []
-    found = list(local_models(_settings().store, problems))
+    found = list(local_models(settings_here().store, problems))
     for problem in problems:
         typer.echo(f"left out: {problem}", err=True)
     return found
 
 
 def _one(url: str | None, name: str) -> Json:
-    with _running(url) as client:
+    with running(url) as client:
         if client is not None:
-            with _gateway_says():
+            with gateway_says():
                 return client.model(name)
     found = {model["name"]: model for model in _all(url)}
     if name not in found:
@@ -187,22 +198,22 @@ def _one(url: str | None, name: str) -> Json:
 
 
 @contextmanager
-def _running(url: str | None) -> Iterator[Client | None]:
+def running(url: str | None) -> Iterator[Client | None]:
     """The gateway of that address; without one, the local stack's if it answers, else None."""
     from tandem.stack import gateway_url
 
-    with _client(url or gateway_url(_settings())) as client:
+    with remote(url or gateway_url(settings_here())) as client:
         if url is None and not client.answers():
             yield None
         else:
             yield client
 
 
-def _client(url: str) -> Client:
+def remote(url: str) -> Client:
     return Client(url, os.environ.get("TANDEM_ADMIN_KEY"))
 
 
-def _settings() -> Settings:
+def settings_here() -> Settings:
     from tandem.stack import read_settings
 
     try:
@@ -212,7 +223,7 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _gateway_says() -> Iterator[None]:
+def gateway_says() -> Iterator[None]:
     try:
         yield
     except Refused as refused:

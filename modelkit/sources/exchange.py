@@ -25,7 +25,6 @@ def write(network: torch.nn.Module, height: int, width: int, work: Path) -> list
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
     torch.backends.mha.set_fastpath_enabled(False)  # attention as one operator, which ONNX does not have
-    network = network.eval()
     with torch.no_grad():
         try:
             raw = network(image)
@@ -40,7 +39,7 @@ def write(network: torch.nn.Module, height: int, width: int, work: Path) -> list
         names = [f"output_{number}" for number in range(len(outputs))]
         try:
             torch.onnx.export(
-                script if isinstance(network, torch.jit.ScriptModule) else network,
+                script if isinstance(network, torch.jit.ScriptModule | torch.fx.GraphModule) else network,
                 (image,),
                 str(work / "network.onnx"),
                 dynamo=False,

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx2torch
 import torch
 from onnx import TensorProto, helper
 
 from modelkit.network import Activation, Entrance, Head, Network
 from modelkit.sources import exchange
 from modelkit.sources.common import Refusal, Request, run
+from modelkit.sources.torch_model import import_torchvision
 
 
 def read(request: Request) -> None:
@@ -25,6 +25,9 @@ def read(request: Request) -> None:
         raise Refusal(f"{path} cannot be read as ONNX: {str(error).splitlines()[0]}") from error
     height, width = _free_the_batch(model, request)
     onnx.save(model, request.work / "network.onnx")
+    import_torchvision()  # which onnx2torch imports
+    import onnx2torch
+
     try:
         network = onnx2torch.convert(onnx.load(request.work / "network.onnx")).eval()
     except Exception as error:  # onnx2torch raises NotImplementedError and others

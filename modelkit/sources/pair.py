@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from modelkit.network import Head, Network
-from modelkit.sources.common import Refusal, Request, run
+from modelkit.sources.common import Refusal, Request, read_labels, run
 
 
 def read(request: Request) -> None:
@@ -57,8 +57,6 @@ def read(request: Request) -> None:
             raise Refusal(
                 "A detector's tensors do not say how many classes there are: give --labels FILE, one name a line."
             )
-        from modelkit.sources.common import read_labels
-
         facts |= {
             "labels": read_labels(request.labels),
             "detection": {"nms_iou": 0.7 if request.nms else None, "min_score": 0.25, "max_detections": 300},

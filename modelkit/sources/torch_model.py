@@ -13,9 +13,7 @@ import torch
 
 from modelkit.network import Activation, Entrance, Head, Network
 from modelkit.sources import exchange
-from modelkit.sources.common import Refusal, Request, offline, run
-
-_RGB = ("mean", "std")
+from modelkit.sources.common import Refusal, Request, offline, read_labels, run
 
 
 def read(request: Request) -> None:
@@ -114,21 +112,19 @@ def _torchvision(request: Request) -> tuple[torch.nn.Module, dict[str, Any]]:
     )
     if downloaded:
         try:
-            return models.get_model(name, weights=chosen), facts
+            return models.get_model(name, weights=chosen).eval(), facts
         except Exception as error:  # urllib's, ssl's and torch.hub's own
             raise offline(f"torchvision's weights {chosen} of {name}", "--weights FILE", error) from error
     if weights == "none":
         classes = len(facts["labels"])
         if request.labels not in (None, "numbers"):
-            from modelkit.sources.common import read_labels
-
             classes = len(read_labels(request.labels))
-        return models.get_model(name, weights=None, num_classes=classes), facts
+        return models.get_model(name, weights=None, num_classes=classes).eval(), facts
     state = _state(Path(weights), request.trust)
     last = [value for value in state.values() if value.ndim >= 1][-1]
     model = models.get_model(name, weights=None, num_classes=int(last.shape[0]))
     _load(model, state, weights)
-    return model, facts
+    return model.eval(), facts
 
 
 def _facts(weights: Any) -> dict[str, Any]:
@@ -166,7 +162,7 @@ def _factory(request: Request) -> torch.nn.Module:
         raise Refusal(f"{request.source} returned a {type(model).__name__}, not a torch.nn.Module.")
     if request.weights not in (None, "none"):
         _load(model, _state(Path(request.weights), request.trust), request.weights)
-    return model
+    return model.eval()
 
 
 def _file(path: Path) -> torch.nn.Module:
