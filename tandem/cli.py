@@ -16,9 +16,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tandem import tables
+from tandem import (
+    models_add,  # noqa: F401  # gives `tandem models` the commands add and verify
+    tables,
+)
 from tandem.client import Client, Json, NotReachable, Question, Refused, in_one_line
-from tandem.models_add import models as models
+from tandem.models_cli import models
 from tandem.preflight import Problem
 from tandem.terminal import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Url, console, fail, local_url
 
