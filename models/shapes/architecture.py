@@ -1,8 +1,8 @@
 """The network, defined once for both runtimes. Runs in a worker environment, under either Keras backend.
 
-Anchor-free: every cell of two grids, of 8 and of 16 pixels, is a candidate, and says how far the four edges of a box are
-from its middle and how likely each class is. Grids are halved by convolutions of 2×2 pixels with stride 2, which need no
-padding: what Keras pads for larger ones is an operation of its own in PyTorch.
+Anchor-free: every cell of two grids, of 8 and of 16 pixels, is a candidate, and says how far the four edges of a box
+are from its middle and how likely each class is. Grids are halved by convolutions of 2×2 pixels with stride 2, which
+need no padding: what Keras pads for larger ones is an operation of its own in PyTorch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def build(data_format: Literal["channels_first", "channels_last"], *, training: bool = False) -> keras.Model:
-    """`image: uint8 [batch, 160, 160, 3]` → `{"boxes": float32 [batch, 500, 4], "class_scores": float32 [batch, 500, 6]}`.
+    """`image: uint8 [batch, 160, 160, 3]` → `boxes` float32 `[batch, 500, 4]` and `class_scores` `[batch, 500, 6]`.
 
     Boxes are x1, y1, x2, y2 in pixels of the image; scores are from 0 to 1, each class by itself. The weights have the
     same shapes and the same meaning in both memory layouts: one weights file fits both.
@@ -90,7 +90,7 @@ def build(data_format: Literal["channels_first", "channels_last"], *, training: 
 
 
 def grids() -> tuple[Floats, Floats]:
-    """Of each candidate, `[1, 500, 4]`: its middle as x, y, x, y, and its stride, negative for the left and upper edge."""
+    """Of each candidate, `[1, 500, 4]`: its middle as x, y, x, y; its stride, negative for the left and upper edge."""
     middles, strides = [], []
     for stride in STRIDES:
         ticks = np.arange(SIDE // stride) * stride + stride / 2

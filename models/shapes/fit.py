@@ -21,6 +21,8 @@ SEED = 7
 EPOCHS = 14
 BATCH = 32
 LEARNING_RATE = 2e-3
+_MIRRORED_X, _OTHER_WAY_X = np.array([[SIDE, 0, SIDE, 0], [-1, 1, -1, 1]], dtype=np.float32)
+_MIRRORED_Y, _OTHER_WAY_Y = np.array([[0, SIDE, 0, SIDE], [1, -1, 1, -1]], dtype=np.float32)
 
 
 class Scenes(NamedTuple):
@@ -39,12 +41,12 @@ def batches(scenes: Scenes, rng: np.random.Generator) -> Iterator[Scenes]:
         some = order[start : start + BATCH]
         images, boxes = scenes.images[some][..., rng.permutation(3)], scenes.boxes[some]
         if rng.random() < 0.5:
-            images, boxes = images[:, :, ::-1], SIDE * np.array([1, 0, 1, 0]) + boxes[..., [2, 1, 0, 3]] * [-1, 1, -1, 1]
+            images, boxes = images[:, :, ::-1], _MIRRORED_X + boxes[..., [2, 1, 0, 3]] * _OTHER_WAY_X
         if rng.random() < 0.5:
-            images, boxes = images[:, ::-1], SIDE * np.array([0, 1, 0, 1]) + boxes[..., [0, 3, 2, 1]] * [1, -1, 1, -1]
+            images, boxes = images[:, ::-1], _MIRRORED_Y + boxes[..., [0, 3, 2, 1]] * _OTHER_WAY_Y
         if rng.random() < 0.5:
             images, boxes = images.transpose(0, 2, 1, 3), boxes[..., [1, 0, 3, 2]]
-        yield Scenes(np.ascontiguousarray(images), boxes.astype(np.float32), scenes.classes[some])
+        yield Scenes(np.ascontiguousarray(images), boxes, scenes.classes[some])
 
 
 def main() -> None:
@@ -52,7 +54,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True, help=".npz with `images`, `boxes` and `classes`")
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
     arguments = parser.parse_args()
     with np.load(arguments.data) as data:
         scenes = Scenes(data["images"], data["boxes"], data["classes"])
@@ -61,7 +62,7 @@ def main() -> None:
     rng = np.random.default_rng(SEED)
     model = build("channels_last", training=True)
     network = keras.Model(model.input, [model.output["boxes"], model.get_layer(LOGITS).output])
-    steps = arguments.epochs * (len(scenes.images) // BATCH)
+    steps = EPOCHS * (len(scenes.images) // BATCH)
     rate = keras.optimizers.schedules.CosineDecay(
         LEARNING_RATE / 20, steps, warmup_target=LEARNING_RATE, warmup_steps=steps // 20
     )
@@ -69,7 +70,6 @@ def main() -> None:
     optimizer.build(network.trainable_variables)
     middles = tf.constant(grids()[0])
 
-    @tf.function(jit_compile=False)
     def step(images: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             found, logits = network(images, training=True)
@@ -78,12 +78,13 @@ def main() -> None:
         optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
         return value
 
-    for epoch in range(arguments.epochs):
+    compiled = tf.function(step)
+    for epoch in range(EPOCHS):
         start = time.monotonic()
-        values = [float(step(*batch)) for batch in batches(scenes, rng)]
+        values = [float(compiled(*batch)) for batch in batches(scenes, rng)]
         sys.stdout.write(f"epoch {epoch + 1}: loss {np.mean(values):.4f}, {time.monotonic() - start:.0f} s\n")
         sys.stdout.flush()
-        fold(model).save_weights(arguments.weights)
+    fold(model).save_weights(arguments.weights)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What the network is trained towards: which candidate stands for which shape, and how wrong it is. TensorFlow only.
 
-Candidates are assigned anew in each step, by how well they do already (task-aligned assignment: Feng et al., TOOD, 2021,
-https://arxiv.org/abs/2108.07755), and boxes are compared by generalised intersection over union (Rezatofighi et al.,
-2019, https://arxiv.org/abs/1902.09630).
+Candidates are assigned anew in each step, by how well they do already (task-aligned assignment: Feng et al., TOOD,
+2021, https://arxiv.org/abs/2108.07755), and boxes are compared by generalised intersection over union (Rezatofighi et
+al., 2019, https://arxiv.org/abs/1902.09630).
 """
 
 from __future__ import annotations

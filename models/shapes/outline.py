@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from models.shapes.recipe import LABELS
-
 Floats = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
+LABELS = ("circle", "square", "triangle", "star", "cross", "ring")
 SUPERSAMPLING = 4
 """Each pixel's cover is measured in this many rows and columns."""
 
@@ -42,7 +41,7 @@ class Outline:
             if points is not None:
                 scaled = ((points - middle) * scale + middle) * SUPERSAMPLING
                 draw.polygon([(float(x), float(y)) for x, y in scaled], fill=ink)
-        return np.asarray(mask.reduce(SUPERSAMPLING), dtype=np.float32) / 255
+        return np.asarray(mask.reduce(SUPERSAMPLING), dtype=np.float32) / np.float32(255)
 
 
 def random_outline(class_id: int, longer_side: float, rng: np.random.Generator) -> Outline:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from modelkit.labelled import LabelledPicture
 from models.shapes.background import random_background, random_noise
-from models.shapes.outline import Outline, random_outline
-from models.shapes.recipe import LABELS
+from models.shapes.outline import LABELS, Outline, random_outline
 
 MAX_SHAPES = 8
+TRAINING = range(6000)
+"""Numbers of the scenes to train with."""
+HELD_OUT = range(1_000_000, 1_000_300)
+"""Numbers of the scenes that are not for training."""
 SIDES = (200, 641)
 """Width and height of a scene are anything from the first to below the second, in pixels."""
 SIZES = (0.1, 0.45)
@@ -27,22 +29,12 @@ _NOBODY = -1
 Floats = npt.NDArray[np.float32]
 
 
-class Scene(NamedTuple):
-    picture: Image.Image
-    """RGB."""
-    boxes: Floats
-    """`[n, 4]`: x1, y1, x2, y2 in pixels, tight about what is visible of each shape: whole pixels that it covers at
-    least by half, and that no other shape hides."""
-    classes: npt.NDArray[np.int64]
-    """`[n]`, in order of drawing: a later shape hides an earlier one."""
-
-
 class Canvas:
     """A picture in the making, and whose each pixel is."""
 
     def __init__(self, background: Floats) -> None:
         self.pixels = background
-        self._owner = np.full(background.shape[:2], _NOBODY, dtype=np.int64)
+        self._owner: npt.NDArray[np.int64] = np.full(background.shape[:2], _NOBODY, dtype=np.int64)
         self._areas: list[int] = []
 
     def place(self, outline: Outline, left: int, top: int, rng: np.random.Generator) -> bool:
@@ -70,7 +62,10 @@ class Canvas:
         return True
 
     def boxes(self) -> Floats:
-        """The boxes of the shapes, in order of painting."""
+        """The boxes of the shapes, in order of painting: x1, y1, x2, y2 in pixels, tight about what is visible.
+
+        That is the whole pixels that a shape covers at least by half, and that no later shape hides.
+        """
         found = []
         for shape in range(len(self._areas)):
             y, x = np.nonzero(self._owner == shape)
@@ -81,10 +76,10 @@ class Canvas:
         return int((self._owner == shape).sum())
 
 
-def draw(seed: int) -> Scene:
+def draw(seed: int) -> LabelledPicture:
     """The scene of that number, the same each time: 0 to MAX_SHAPES shapes, some overlapping or cut by the edge."""
     rng = np.random.default_rng(seed)
-    width, height = (int(side) for side in rng.integers(*SIDES, 2))
+    width, height = rng.integers(*SIDES, 2).tolist()
     canvas = Canvas(random_background(width, height, rng))
     classes = []
     for _ in range(rng.integers(0, MAX_SHAPES + 1)):
@@ -99,11 +94,11 @@ def draw(seed: int) -> Scene:
                 break
     pixels = canvas.pixels + random_noise(width, height, rng)
     picture = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
-    return Scene(picture, canvas.boxes(), np.array(classes, dtype=np.int64))
+    return LabelledPicture(picture, canvas.boxes(), np.array(classes, dtype=np.int64))
 
 
 def _contrasting(pixels: Floats, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A random colour that stands out from `pixels`: of twelve tried, the first that does, or the one that does most."""
+    """A random colour that stands out from `pixels`: the first that does, or of those tried the one that does most."""
     sample = pixels[::4, ::4].reshape(-1, 3)
     best, contrast = np.zeros(3), -1.0
     for _ in range(_ATTEMPTS):
