@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from modelkit.children import ROOT, python
+from modelkit import children
 from modelkit.labelled import LabelledPicture
 from modelkit.spec import RUNTIME_NAMES, RuntimeName
 from models.shapes.evaluate import MIN_SCORE, Answers, ask, detections, mean_average_precision
@@ -62,16 +61,7 @@ def test_most_scenes_are_wholly_right(
 
 
 def test_the_served_network_is_the_trained_one_with_its_norms_folded() -> None:
-    done = subprocess.run(
-        [python("tf"), ROOT / "tests" / "models" / "fold.py"],
-        cwd=ROOT,
-        env={"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    children.run("tf", "tests.models.fold")
 
 
 def test_the_weights_and_samples_are_small_enough_for_the_repository() -> None:
