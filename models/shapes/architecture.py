@@ -85,7 +85,10 @@ def build(data_format: Literal["channels_first", "channels_last"], *, training: 
     scores = layers.Activation("sigmoid", name="class_scores")(scores)
     middles, signed_strides = grids()
     edges = keras.ops.exp(layers.Concatenate(axis=1, name="distances")(distances))
-    boxes = layers.Identity(name="boxes")(edges * signed_strides + middles)
+    boxes = edges * signed_strides + middles
+    if not training:  # beyond the edges nothing is visible; in training, what is clipped could not be put right
+        boxes = keras.ops.clip(boxes, 0.0, float(SIDE))
+    boxes = layers.Identity(name="boxes")(boxes)
     return keras.Model(image, {"boxes": boxes, "class_scores": scores}, name="shapes")
 
 

@@ -43,21 +43,12 @@ def test_both_memory_layouts_give_the_same_candidates(answers: Mapping[RuntimeNa
 
 
 @both_runtimes
-def test_held_out_scenes_are_found_with_a_mean_average_precision_of_ninety_percent(
+def test_the_weights_have_a_mean_average_precision_of_ninety_percent_on_held_out_scenes(
     answers: Mapping[RuntimeName, Answers], pictures: Sequence[LabelledPicture], runtime: RuntimeName
 ) -> None:
     scenes = pictures[: len(HELD_OUT)]
     found = detections(answers[runtime], pictures, MIN_SCORE)[: len(HELD_OUT)]
     assert mean_average_precision(found, scenes) >= 0.9
-
-
-@both_runtimes
-def test_most_scenes_are_wholly_right(
-    answers: Mapping[RuntimeName, Answers], pictures: Sequence[LabelledPicture], runtime: RuntimeName
-) -> None:
-    found = detections(answers[runtime], pictures, RECIPE.detection.min_score)
-    right = [each.is_answered_by(boxes) for each, boxes in zip(pictures, found, strict=True)]
-    assert np.mean(right[: len(HELD_OUT)]) >= RECIPE.minimum_accuracy
 
 
 def test_the_served_network_is_the_trained_one_with_its_norms_folded() -> None:
