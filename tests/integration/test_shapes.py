@@ -12,13 +12,17 @@ from PIL import Image
 
 from models.shapes.recipe import RECIPE
 from models.shapes.train import SAMPLES, samples
+from tests.support.stack import Stack
 
 SCENE = SAMPLES / "scene-1.jpg"
 
 
 @pytest.fixture(scope="module")
-def answer(client: httpx.Client) -> dict[str, Any]:
-    answer: dict[str, Any] = client.post("/v1/models/shapes/compare", files={"image": SCENE.read_bytes()}).json()
+def answer(stack: Stack) -> dict[str, Any]:
+    """Both runtimes about a sample."""
+    stack.wait_until_ready("shapes")
+    files = {"image": SCENE.read_bytes()}
+    answer: dict[str, Any] = httpx.post(f"{stack.url}/v1/models/shapes/compare", files=files, timeout=30).json()
     return answer
 
 

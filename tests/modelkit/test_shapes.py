@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -12,19 +12,26 @@ from gateway.images.preprocess import preprocess
 from gateway.tasks.base import Limits
 from gateway.tasks.boxes import Boxes
 from gateway.tasks.detect import Detect
+from modelkit.labelled import LabelledPicture
 from modelkit.spec import RUNTIME_NAMES, RuntimeName, read
 from models.shapes.evaluate import MIN_SCORE, mean_average_precision
 from models.shapes.recipe import RECIPE
+from models.shapes.scenes import HELD_OUT
 from tests.modelkit.builds import Built
-
-PICTURES = RECIPE.held_out()
 
 
 @pytest.fixture(scope="module")
-def found(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Mapping[RuntimeName, list[Boxes]]:
+def scenes() -> Sequence[LabelledPicture]:
+    return RECIPE.held_out()
+
+
+@pytest.fixture(scope="module")
+def found(
+    built: Built, scenes: Sequence[LabelledPicture], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[RuntimeName, list[Boxes]]:
     """What each runtime finds in the held-out scenes, in pixels of the scenes."""
     made, folder = read(built.store / "shapes" / "1"), tmp_path_factory.mktemp("ask")
-    tensors = np.concatenate([preprocess(each.picture, made.input) for each in PICTURES])
+    tensors = np.concatenate([preprocess(each.picture, made.input) for each in scenes])
     limits = Limits(most=RECIPE.candidates, min_score=MIN_SCORE)
     answers: dict[RuntimeName, list[Boxes]] = {}
     for runtime in RUNTIME_NAMES:
@@ -38,21 +45,21 @@ def found(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Mapping[Run
                 limits,
             )
             .boxes
-            for number, each in enumerate(PICTURES)
+            for number, each in enumerate(scenes)
         ]
     return answers
 
 
 @pytest.mark.parametrize("runtime", RUNTIME_NAMES)
 def test_held_out_scenes_are_found_with_a_mean_average_precision_of_ninety_percent(
-    found: Mapping[RuntimeName, list[Boxes]], runtime: RuntimeName
+    found: Mapping[RuntimeName, list[Boxes]], scenes: Sequence[LabelledPicture], runtime: RuntimeName
 ) -> None:
-    assert mean_average_precision(found[runtime], PICTURES) >= 0.9
+    assert mean_average_precision(found[runtime], scenes) >= 0.9
 
 
 def test_the_package_records_how_many_scenes_are_wholly_right(built: Built) -> None:
     record = read(built.store / "shapes" / "1").proof
-    assert (record.passed, record.pictures, record.agreeing) == (True, len(PICTURES), len(PICTURES))
+    assert (record.passed, record.pictures, record.agreeing) == (True, len(HELD_OUT), len(HELD_OUT))
     assert record.distinct > 200
     for right in record.correct.values():
         assert RECIPE.minimum_accuracy <= right / record.pictures < 1
