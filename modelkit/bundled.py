@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from models.digits.recipe import RECIPE as DIGITS
+from models.shapes.recipe import RECIPE as SHAPES
 
-BUNDLED = (DIGITS,)
+BUNDLED = (DIGITS, SHAPES)

@@ -7,26 +7,23 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-from gateway.images.preprocess import preprocess
-from modelkit import parity, spec
+from modelkit import held_out, parity, spec
 from modelkit.children import ROOT
 from modelkit.exported import Say, export
 from modelkit.files import digest, replaced, tree
-from modelkit.network import Network
+from modelkit.network import Head, Network
 from modelkit.parity import ParityFailure
-from modelkit.recipe import Recipe
-from modelkit.spec import InputSpec, ModelSpec
+from modelkit.recipe import DetectorRecipe, Recipe
+from modelkit.spec import ModelSpec
 
 
-def source_digest(recipe: Recipe) -> str:
+def source_digest(recipe: Recipe | DetectorRecipe) -> str:
     """Digest of everything that a package of `recipe` is made of: the model's files and the code of this folder."""
     return digest((*recipe.sources(), *(ROOT / "modelkit").glob("*.py")), ROOT)
 
 
-def is_current(recipe: Recipe, package: Path) -> bool:
+def is_current(recipe: Recipe | DetectorRecipe, package: Path) -> bool:
     """Whether `package` was made of the recipe as it is now, and its artifacts are still as they were made."""
     try:
         made = spec.read(package)
@@ -38,18 +35,27 @@ def is_current(recipe: Recipe, package: Path) -> bool:
     )
 
 
-def build(recipe: Recipe, package: Path, say: Say) -> ModelSpec:
+def build(recipe: Recipe | DetectorRecipe, package: Path, say: Say) -> ModelSpec:
     """Make the package of `recipe` in the folder `package`, which appears whole or not at all.
 
     Raises StepFailed when an export fails and ParityFailure when the artifacts are not the same model.
     """
     source_sha256 = source_digest(recipe)
-    with np.load(recipe.held_out) as held_out:
-        pictures, labels = tensors(held_out["pictures"], recipe.input), held_out["labels"]
+    known = held_out.of(recipe)
+    head = detection = None
+    if isinstance(recipe, DetectorRecipe):
+        head = Head(kind="dense", classes=len(recipe.labels), top_k=recipe.candidates)
+        detection = recipe.detection
     with tempfile.TemporaryDirectory(prefix="tandem-modelkit-") as temporary:
-        np.save(Path(temporary) / "pictures.npy", pictures)
+        np.save(Path(temporary) / "pictures.npy", known.tensors)
         where = {"architecture": recipe.architecture, "weights": str(recipe.weights)}
-        Network(torch=where, tf=where, height=recipe.input.height, width=recipe.input.width).write(Path(temporary))
+        Network(
+            torch=where,
+            tf=where,
+            height=recipe.input.height,
+            width=recipe.input.width,
+            head=head,
+        ).write(Path(temporary))
         exported = {runtime: export(recipe.name, runtime, Path(temporary), say) for runtime in spec.RUNTIME_NAMES}
         made = ModelSpec(
             name=recipe.name,
@@ -58,6 +64,7 @@ def build(recipe: Recipe, package: Path, say: Say) -> ModelSpec:
             labels=recipe.labels,
             input=recipe.input,
             outputs=recipe.outputs,
+            detection=detection,
             normalisation=recipe.normalisation,
             licence=recipe.licence,
             source=recipe.source,
@@ -68,16 +75,16 @@ def build(recipe: Recipe, package: Path, say: Say) -> ModelSpec:
         record = parity.compare(
             made,
             {runtime: each.outputs for runtime, each in exported.items()},
-            [f"held-out picture {number}" for number in range(len(pictures))],
-            labels=labels,
+            [f"held-out picture {number}" for number in range(len(known.tensors))],
+            right=known.right,
         )
         if not record.passed:
             raise ParityFailure(f"the two artifacts of {recipe.name} are not the same model: {parity.report(record)}")
         for runtime, right in record.correct.items():
-            if right < recipe.minimum_accuracy * len(labels):
+            if right < recipe.minimum_accuracy * record.pictures:
                 raise ParityFailure(
-                    f"the {runtime} artifact answers {right} of {len(labels)} held-out pictures right "
-                    f"({right / len(labels):.2%}); at least {recipe.minimum_accuracy:.2%} is asked for"
+                    f"the {runtime} artifact answers {right} of {record.pictures} held-out pictures right "
+                    f"({right / record.pictures:.2%}); at least {recipe.minimum_accuracy:.2%} is asked for"
                 )
         say(
             f"{recipe.name}: {record.agreeing} of {record.pictures} held-out pictures with the same answer, scores "
@@ -90,9 +97,3 @@ def build(recipe: Recipe, package: Path, say: Say) -> ModelSpec:
                 shutil.copytree(each.artifact, new / runtime)
             spec.write(made, new)
     return made
-
-
-def tensors(pictures: npt.NDArray[np.uint8], input_spec: InputSpec) -> npt.NDArray[np.uint8]:
-    """Grey pictures `[n, h, w]` → input tensors `[n, height, width, 3]`, by the gateway's own preprocessing."""
-    images = (Image.fromarray(picture).convert("RGB") for picture in pictures)
-    return np.concatenate([preprocess(image, input_spec) for image in images])

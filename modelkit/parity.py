@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,13 @@ def compare(
     answers: Mapping[RuntimeName, Outputs],
     pictures: Sequence[str],
     *,
-    labels: npt.NDArray[np.uint8] | None = None,
+    right: Callable[[ModelSpec, Outputs], int] | None = None,
     tolerance: float = TOLERANCE,
 ) -> ParityRecord:
     """The parity record of both runtimes' answers about the same pictures, named `pictures`, in that order.
 
-    `labels` are the right classes, where they are known. Raises ParityFailure for outputs other than `made` promises;
-    what else is wrong is in the record, and `report` puts it into words.
+    `right` counts the pictures that outputs answer right, where that is known. Raises ParityFailure for outputs other
+    than `made` promises; what else is wrong is in the record, and `report` puts it into words.
     """
     for runtime in RUNTIME_NAMES:
         _check_shapes(runtime, answers[runtime], made.outputs, len(pictures))
@@ -60,9 +60,7 @@ def compare(
         distinct=said.distinct,
         outputs=outputs,
         tolerance=tolerance,
-        correct={}
-        if labels is None
-        else {name: int((answers[name]["scores"].argmax(axis=1) == labels).sum()) for name in RUNTIME_NAMES},
+        correct={} if right is None else {name: right(made, answers[name]) for name in RUNTIME_NAMES},
         passed=all(said.same) and all(each.fraction <= tolerance for each in outputs.values()),
     )
 

@@ -234,7 +234,7 @@ class Stack:
         logs = _relative(self._settings.logs)
         self._print(
             f"\n  curl -F image=@{image} '{url}/v1/models/digits/predict?runtime=torch'\n"
-            f"  .venv/bin/tandem compare {image}\n\n"
+            f"  .venv/bin/tandem compare --model digits {image}\n\n"
             f"  API {url}/docs · metrics {url}/metrics · logs {logs}/{{torch,tf,gateway}}.log · Ctrl-C ends all\n"
         )
 

@@ -1,1 +1,1 @@
-"""Handwritten digits: the bundled model, made from scikit-learn's scans."""
+"""Handwritten digits: the bundled classifier, made from scikit-learn's scans."""

@@ -1,4 +1,4 @@
-"""Runs an artifact as its worker does: `python ask.py ARTIFACT INPUTS.npy SCORES.npy`.
+"""Runs an artifact as its worker does: `python ask.py ARTIFACT INPUTS.npy OUTPUTS.npz`.
 
 In the environment of its runtime: an artifact that is a file is TorchScript, a folder is a SavedModel.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 
-def main(artifact: str, inputs: str, scores: str) -> None:
+def main(artifact: str, inputs: str, answers: str) -> None:
     images = np.load(inputs)
     if Path(artifact).is_dir():
         import tensorflow as tf
@@ -26,7 +26,7 @@ def main(artifact: str, inputs: str, scores: str) -> None:
         graph = module.inlined_graph
         kinds = {node.output().type().kind() for node in graph.findAllNodes("prim::Constant")}
         assert "DeviceObjType" not in kinds, "the module is tied to a device"
-    np.save(scores, outputs["scores"].numpy())
+    np.savez(answers, **{name: tensor.numpy() for name, tensor in outputs.items()})
 
 
 if __name__ == "__main__":

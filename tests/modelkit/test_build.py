@@ -14,12 +14,11 @@ import psutil
 import pytest
 
 from modelkit import package
-from modelkit.bundled import BUNDLED
 from modelkit.children import ROOT
 from modelkit.parity import ParityFailure
+from models.digits.recipe import RECIPE as DIGITS
 from tests.modelkit.builds import Built, run_build
 
-(DIGITS,) = BUNDLED
 # Measured beside the forms that a worker can load, so that a faster one would be noticed.
 NOT_LOADABLE = ("keras-as-exported",)
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from gateway.images.preprocess import preprocess
-from modelkit.bundled import BUNDLED
-from modelkit.children import ROOT, python
-from modelkit.package import tensors
+from modelkit.children import ROOT
+from modelkit.held_out import tensors
 from modelkit.spec import RUNTIME_NAMES, RuntimeName
 from models.digits import data
+from models.digits.recipe import RECIPE as DIGITS
 from tests.modelkit.builds import Built
 
-(DIGITS,) = BUNDLED
 SAMPLES = sorted((ROOT / "models" / "digits" / "samples").iterdir())
 Answers = dict[RuntimeName, npt.NDArray[np.intp]]
 
@@ -30,24 +26,8 @@ def ask(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     samples = [preprocess(Image.open(path).convert("RGB"), DIGITS.input) for path in SAMPLES]
     with np.load(DIGITS.held_out) as held_out:
         inverted = tensors(255 - held_out["pictures"], DIGITS.input)
-    np.save(folder / "inputs.npy", np.concatenate([*samples, inverted]))
-    artifacts: dict[RuntimeName, Path] = {
-        "torch": built.package / "torch" / "model.pt",
-        "tf": built.serving / "tf" / "digits" / "1",
-    }
-    answers: Answers = {}
-    for runtime, artifact in artifacts.items():
-        scores = folder / f"{runtime}.npy"
-        done = subprocess.run(
-            [python(runtime), ROOT / "tests" / "modelkit" / "ask.py", artifact, folder / "inputs.npy", scores],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        answers[runtime] = np.load(scores).argmax(axis=1)
-    return answers
+    inputs = np.concatenate([*samples, inverted])
+    return {runtime: built.ask("digits", runtime, inputs, folder)["scores"].argmax(axis=1) for runtime in RUNTIME_NAMES}
 
 
 @pytest.mark.parametrize("runtime", RUNTIME_NAMES)

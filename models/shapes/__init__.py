@@ -1,0 +1,1 @@
+"""Coloured shapes: the bundled detector, made from scenes that it draws itself."""
