@@ -4,7 +4,7 @@
 
 And what ultralytics itself says of pictures, for the tests to be held against:
 
-    python yolo.py --predict CHECKPOINT PICTURES RESULT.json
+    python yolo.py --predict CHECKPOINT PICTURES RESULT.json end2end|nms
 """
 
 from __future__ import annotations
@@ -85,13 +85,12 @@ def train(architecture: str, checkpoint: Path) -> None:
         checkpoint.write_bytes((Path(temporary) / "run" / "weights" / "last.pt").read_bytes())
 
 
-def predict(checkpoint: Path, pictures: Path, result: Path) -> None:
-    """Ultralytics' own predictions, with the end-to-end head where there is one, masks at the pictures' size."""
-    model = _ultralytics()(str(checkpoint))
-    two_heads = getattr(model.model.model[-1], "one2one_cv2", None) is not None
+def predict(checkpoint: str, pictures: str, result: str, head: str) -> None:
+    """Ultralytics' own predictions, with one of the heads, masks at the pictures' size."""
+    model = _ultralytics()(checkpoint)
     found: dict[str, Any] = {}
-    for path in sorted(pictures.iterdir()):
-        more = {"nms": False} if two_heads else {}
+    for path in sorted(Path(pictures).iterdir()):
+        more = {"nms": False} if head == "end2end" else {}
         (answer,) = model.predict(str(path), rect=False, retina_masks=True, device="cpu", verbose=False, **more)
         if answer.probs is not None:
             found[path.name] = answer.probs.data.tolist()
@@ -106,7 +105,7 @@ def predict(checkpoint: Path, pictures: Path, result: Path) -> None:
             }
             for number, box in enumerate(answer.boxes)
         ]
-    result.write_text(json.dumps(found))
+    Path(result).write_text(json.dumps(found))
 
 
 def _ultralytics() -> Any:
@@ -127,6 +126,6 @@ def _ultralytics() -> Any:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--predict":
-        predict(*map(Path, sys.argv[2:]))
+        predict(*sys.argv[2:])
     else:
         train(sys.argv[1], Path(sys.argv[2]))
