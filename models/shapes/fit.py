@@ -18,8 +18,8 @@ from models.shapes.architecture import LOGITS, SIDE, build, fold, grids
 from models.shapes.loss import Truth, loss
 
 SEED = 7
-EPOCHS = 14
-BATCH = 32
+EPOCHS = 12
+BATCH = 16
 LEARNING_RATE = 2e-3
 _MIRRORED_X, _OTHER_WAY_X = np.array([[SIDE, 0, SIDE, 0], [-1, 1, -1, 1]], dtype=np.float32)
 _MIRRORED_Y, _OTHER_WAY_Y = np.array([[0, SIDE, 0, SIDE], [1, -1, 1, -1]], dtype=np.float32)

@@ -17,9 +17,9 @@ HELD_OUT = range(1_000_000, 1_000_300)
 """Numbers of the scenes that are not for training."""
 SIDES = (200, 641)
 """Width and height of a scene are anything from the first to below the second, in pixels."""
-SIZES = (0.1, 0.45)
+SIZES = (0.12, 0.45)
 """The longer side of a shape's box, as a fraction of the scene's longer side."""
-LEAST_VISIBLE = 0.6
+LEAST_VISIBLE = 0.7
 """The share of a shape's pixels that neither the edge of the scene nor other shapes may hide."""
 LEAST_CONTRAST = 60.0
 """How far the shape's colour is from nine tenths of the pixels about it: the length of the difference, of up to 442."""

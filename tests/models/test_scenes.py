@@ -71,8 +71,8 @@ def test_a_box_is_about_what_later_shapes_leave_visible(canvas: Canvas, rng: np.
 
 
 def test_a_box_ends_at_the_edge_of_the_scene(canvas: Canvas, rng: np.random.Generator) -> None:
-    assert canvas.place(rectangle(40, 40), -6, 50, rng)
-    assert canvas.boxes().tolist() == [[0, 50, 34, 80]]
+    assert canvas.place(rectangle(40, 40), -3, 45, rng)
+    assert canvas.boxes().tolist() == [[0, 45, 37, 80]]
 
 
 @pytest.mark.parametrize(
