@@ -128,15 +128,16 @@ def await_default(client: Client, name: str, version: int, wait_s: float) -> Non
 
 
 def _moved(client: Client, name: str, version: int, last: bool) -> bool:
-    """Whether the default is `version`. Ends the command where it will not be, or with the `last` question is not."""
+    """Whether the default is `version`, ready on both runtimes: the first version of a model answers by default before.
+
+    Ends the command where it will not be, or with the `last` question is not.
+    """
     try:
         model = client.model(name)
     except Refused as refused:
         if refused.problem.get("code") == "model_not_found" and not last:
             return False  # a new model, which the gateway has not noticed yet
         raise
-    if model["default_version"] == str(version):
-        return True
     states = {
         runtime: each
         for runtime, versions in model["runtimes"].items()
@@ -144,11 +145,14 @@ def _moved(client: Client, name: str, version: int, last: bool) -> bool:
         if each["version"] == str(version)
     }
     missing = {runtime: each for runtime, each in states.items() if each["state"] != "ready"}
+    if model["default_version"] == str(version) and states and not missing:
+        return True
     if last or "failed" in {each["state"] for each in missing.values()}:
         why = "; ".join(f"{runtime}: {each['reason'] or each['state']}" for runtime, each in missing.items())
+        now = f"{model['name']} version {model['default_version']} answers by default now. "
         fail(
-            f"{model['name']} version {model['default_version']} still answers by default. Version {version} takes over"
-            f" by itself once both runtimes are ready for it. Not ready: {why or 'the gateway has not noticed yet'}",
+            f"{now if model['default_version'] != str(version) else ''}{name} version {version} takes over by itself once"
+            f" both runtimes are ready for it. Not ready: {why or 'the gateway has not noticed yet'}",
             EXIT_FAILED,
         )
     return False

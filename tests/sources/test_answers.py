@@ -15,6 +15,7 @@ import pytest
 from gateway.tasks.boxes import iou
 from modelkit.children import python
 from tests.sources.conftest import MAKE, Workplace
+from tests.support import coco
 
 RUNTIMES = ["torch", "tf"]
 DIGITS = ["keras-digits", "factory", "exported", "scripted", "onnx", "pair"]
@@ -151,10 +152,8 @@ def _assert_same(first: list[Json], second: list[Json], *, least_iou: float, sco
 
 
 def _assert_same_masks(answers: list[Json], expected: list[Json]) -> None:
-    from pycocotools import mask as coco
-
     for each in answers:
-        mine = coco.decode({"size": each["mask"]["size"], "counts": each["mask"]["counts"].encode()}).astype(bool)
+        mine = coco.decoded(each["mask"]["size"], each["mask"]["counts"])
         shares = []
         for other in expected:
             theirs = np.unpackbits(np.array(other["mask"], np.uint8), count=mine.size).reshape(mine.shape).astype(bool)

@@ -112,7 +112,7 @@ def test_default_says_what_is_not_ready_and_on_which_runtime(
     request.getfixturevalue("local")
     result = tandem("default", "digits", "1")
     assert result.exit_code == 1
-    assert "digits version 2 still answers by default" in result.stderr
+    assert "digits version 2 answers by default now" in result.stderr
     assert result.stderr.endswith("Not ready: tf: It is not a model.\n")
 
 

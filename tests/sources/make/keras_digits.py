@@ -31,7 +31,7 @@ def main(scans: str, target: str) -> None:
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(pictures, labels, epochs=4, batch_size=32, verbose=2)
+    model.fit(pictures, labels, epochs=12, batch_size=32, verbose=2)
     model.save(target)
 
 
