@@ -67,6 +67,8 @@ def _of_script(network: Network, path: str, work: Path) -> dict[str, Form]:
         script = torch.jit.load(path, map_location="cpu").eval()
         whole = Whole(script, network.entrance, network.head, channels_last=False, copied=kernels is None).eval()
         forms[form] = _written(work / form, freeze(_traced(whole, image), kernels))
+        if kernels is None:  # beside them, what runs without any of this
+            forms["as-traced"] = _traced(whole, image)
     return forms
 
 

@@ -149,10 +149,11 @@ def _moved(client: Client, name: str, version: int, last: bool) -> bool:
         return True
     if last or "failed" in {each["state"] for each in missing.values()}:
         why = "; ".join(f"{runtime}: {each['reason'] or each['state']}" for runtime, each in missing.items())
-        now = f"{model['name']} version {model['default_version']} answers by default now. "
+        default = model["default_version"]
+        now = "" if default == str(version) else f"{name} version {default} answers by default now. "
         fail(
-            f"{now if model['default_version'] != str(version) else ''}{name} version {version} takes over by itself once"
-            f" both runtimes are ready for it. Not ready: {why or 'the gateway has not noticed yet'}",
+            f"{now}{name} version {version} takes over by itself once both runtimes are ready for it. Not ready: "
+            + (why or "the gateway has not noticed yet"),
             EXIT_FAILED,
         )
     return False

@@ -120,7 +120,7 @@ def test_a_yolo_network_finds_what_ultralytics_finds(
             found += len(answers)
             if model == "yolo-seg":
                 _assert_same_masks(answers, expected)
-    assert found >= len(pictures)  # else there was nothing to compare
+    assert found >= len(pictures) // 2  # else there was nothing to compare
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
