@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -67,7 +67,7 @@ class Request:
                     " 0..255 for"
                     " a network that takes them as they are."
                 )
-            return known
+            return replace(known, bgr=known.bgr or self.bgr)
         scale = 255.0 if self.pixels == "0..255" else 1.0
         mean, std = self.mean or (0.0, 0.0, 0.0), self.std or (1.0, 1.0, 1.0)
         if min(std) <= 0:

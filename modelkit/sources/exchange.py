@@ -33,7 +33,7 @@ def write(network: torch.nn.Module, height: int, width: int, work: Path) -> list
                 f"The network cannot be run on a float tensor [2, 3, {height}, {width}]: {_cause(error)}. Is"
                 " --size right?"
             ) from error
-        outputs = _flat(raw)
+        outputs = flat(raw)
         script = torch.jit.trace(network, (image,), strict=False, check_trace=False)
         script.save(str(work / "network.pt"))
         names = [f"output_{number}" for number in range(len(outputs))]
@@ -60,12 +60,12 @@ def write(network: torch.nn.Module, height: int, width: int, work: Path) -> list
 def activation_of(network: torch.nn.Module, height: int, width: int) -> str:
     """What the class scores already are: `softmax` if they add up to 1 for any picture, else `none`."""
     with torch.no_grad():
-        scores = _flat(network(torch.rand((4, 3, height, width)) * 4 - 2))[0]
+        scores = flat(network(torch.rand((4, 3, height, width)) * 4 - 2))[0]
     sums = scores.sum(dim=-1)
     return "softmax" if bool((scores >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3) else "none"
 
 
-def _flat(raw: object) -> list[torch.Tensor]:
+def flat(raw: object) -> list[torch.Tensor]:
     """The tensors of what a network returned, in order. Raises Refusal for anything else."""
     values = list(raw.values()) if isinstance(raw, dict) else list(raw) if isinstance(raw, list | tuple) else [raw]
     if not values or not all(isinstance(value, torch.Tensor) for value in values):

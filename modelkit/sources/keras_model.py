@@ -28,14 +28,14 @@ def read(request: Request) -> None:
     classes = _classes(model)
     activation: Activation = request.activation or _activation(model)
     path = request.work / "network.keras"
-    fold(model).save(path)
+    _folded(model, height, width).save(path)
     where = {"keras": str(path), **({"trust": "yes"} if request.trust else {})}
     Network(
         torch=where,
         tf=where,
         height=height,
         width=width,
-        entrance=request.entrance(known),
+        entrance=None if _takes_pictures(model) else request.entrance(known),
         head=Head("scores", activation=activation),
         facts={
             "task": "classify",
@@ -125,6 +125,25 @@ def _layers(model: keras.Model) -> list[Any]:
     return list(model._flatten_layers(include_self=False, recursive=True))
 
 
+def _takes_pictures(model: keras.Model) -> bool:
+    """Whether its input is uint8: then the normalisation is inside."""
+    return bool(model.inputs[0].dtype == "uint8")
+
+
+def _folded(model: keras.Model, height: int, width: int) -> keras.Model:
+    """The folded model if it says the same, else the model as it is: both artifacts are made of it, and their agreement
+    would not show a fault of the folding."""
+    folded = fold(model)
+    picture = np.random.default_rng(0).uniform(0, 255, (2, height, width, 3)).astype(model.inputs[0].dtype)
+    wanted, found = (np.asarray(_only(each(picture, training=False))) for each in (model, folded))
+    same = np.abs(found - wanted).max() <= 1e-4 * max(np.abs(wanted).max(), 1e-6)
+    return folded if same else model
+
+
+def _only(outputs: Any) -> Any:
+    return next(iter(outputs.values())) if isinstance(outputs, dict) else outputs
+
+
 def _size(model: keras.Model, request: Request) -> tuple[int, int]:
     shape = model.input_shape
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3):
@@ -140,7 +159,7 @@ def _size(model: keras.Model, request: Request) -> tuple[int, int]:
 
 
 def _classes(model: keras.Model) -> int:
-    shape = model.output_shape
+    shape = _only(model.output_shape)
     if not (isinstance(shape, tuple) and len(shape) == 2 and shape[1] is not None):
         raise Refusal(
             f"The model returns {shape}; a classifier's [batch, classes] is needed. Convert a detector by hand to"

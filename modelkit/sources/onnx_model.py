@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.network import Activation, Entrance, Head, Network
 from modelkit.sources import exchange
@@ -34,6 +34,7 @@ def read(request: Request) -> None:
         raise Refusal(
             f"onnx2torch cannot make a PyTorch network of {path}: {error}. Give a pair: --torch and --tf."
         ) from error
+    _check_batch(network, height, width)
     given = {entry.key: entry.value for entry in model.metadata_props}
     known = _ultralytics(given) if "names" in given and "task" in given else {}
     with torch.no_grad():
@@ -79,6 +80,8 @@ def _free_the_batch(model: Any, request: Request) -> tuple[int, int]:
         height, width = request.size_wanted()
     if (request.height, request.width) not in ((None, None), (height, width)):
         raise Refusal(f"The network's input is {height}x{width}: leave --size out.")
+    if shape[0] == 1:
+        _free_reshapes(graph)
     name = inputs[0].name
     if last:
         graph.node.insert(0, helper.make_node("Transpose", ["image_channels_first"], [name], perm=[0, 2, 3, 1]))
@@ -92,6 +95,46 @@ def _free_the_batch(model: Any, request: Request) -> tuple[int, int]:
             output.type.tensor_type.shape.dim[0].dim_param = "batch"
     del graph.value_info[:]  # inferred for the batch that it had
     return height, width
+
+
+def _free_reshapes(graph: Any) -> None:
+    """Shapes that begin with the one picture of an export: as many as there are, instead."""
+    wanted = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    tensors = {each.name: each for each in graph.initializer}
+    tensors |= {
+        node.output[0]: attribute.t
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    for name in wanted & tensors.keys():
+        target = numpy_helper.to_array(tensors[name])
+        if target.size > 1 and target[0] == 1:
+            freed = target.copy()
+            freed[0] = 0  # "as it was"
+            tensors[name].CopyFrom(numpy_helper.from_array(freed, name))
+
+
+def _check_batch(network: torch.nn.Module, height: int, width: int) -> None:
+    """Raises Refusal where two pictures together are not answered as each by itself."""
+    pictures = torch.rand((2, 3, height, width))
+    with torch.no_grad():
+        try:
+            together = exchange.flat(network(pictures))
+            alone = [exchange.flat(network(picture[None])) for picture in pictures]
+        except RuntimeError as error:
+            raise Refusal(
+                f"The network was exported for a batch of one, and takes no other: {str(error).splitlines()[0]}."
+                " Export it"
+                " again with a free batch."
+            ) from error
+    for number, output in enumerate(together):
+        single = torch.cat([each[number] for each in alone])
+        if single.shape != output.shape or not torch.allclose(
+            single, output, rtol=1e-3, atol=1e-3 * float(output.abs().max())
+        ):
+            raise Refusal("The network mixes the pictures of a batch. Export it again with a free batch.")
 
 
 def _ultralytics(given: dict[str, str]) -> dict[str, Any]:

@@ -86,6 +86,16 @@ def test_a_keras_model_answers_as_keras_does_with_its_own_loading_of_pictures(
     assert np.abs(found - np.array(reference)).max() <= 1e-3
 
 
+@pytest.mark.parametrize("model", [*DIGITS, "efficientnet", "resnet", "yolo", "yolo-seg", "yolo-cls", "yolo-onnx"])
+def test_both_runtimes_answer_side_by_side_and_agree(workplace: Workplace, model: str) -> None:
+    with workplace.added(model).client as client:
+        photo = (workplace.folder / "photo.jpg").read_bytes()
+        answer = client.post(f"/v1/models/{model}/compare?timeout_ms=60000", files={"image": photo})
+    assert answer.status_code == 200, answer.text
+    assert set(answer.json()["runtimes"]) == set(RUNTIMES)
+    assert answer.json()["agreement"]["agree"] is True, answer.text
+
+
 @pytest.mark.parametrize("model", ["yolo", "yolo-nms", "yolo-seg"])
 def test_a_yolo_network_finds_the_same_boxes_on_both_runtimes(workplace: Workplace, model: str) -> None:
     with workplace.added(model).client as client:
@@ -100,6 +110,7 @@ def test_a_yolo_network_finds_the_same_boxes_on_both_runtimes(workplace: Workpla
     [
         pytest.param("yolo", "yolo26n-shapes.pt", "end2end", id="end-to-end"),
         pytest.param("yolo-nms", "yolo26n-shapes.pt", "nms", id="nms"),
+        pytest.param("yolo-onnx", "yolo26n-shapes.pt", "nms", id="onnx"),
         pytest.param("yolo-seg", "yolo26n-seg-shapes.pt", "end2end", id="segment"),
     ],
 )

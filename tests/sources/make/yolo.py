@@ -1,6 +1,6 @@
 """Ultralytics checkpoints that find something: trained for a few minutes on shapes drawn here. In `.venv-ultralytics`.
 
-    python yolo.py ARCHITECTURE CHECKPOINT     e.g. yolo26n-seg trained.pt
+    python yolo.py ARCHITECTURE CHECKPOINT     e.g. yolo26n-seg trained.pt; of a detector also trained.onnx
 
 And what ultralytics itself says of pictures, for the tests to be held against:
 
@@ -83,6 +83,8 @@ def train(architecture: str, checkpoint: Path) -> None:
             amp=False, project=temporary, name="run", verbose=False, exist_ok=True,
         )  # fmt: skip
         checkpoint.write_bytes((Path(temporary) / "run" / "weights" / "last.pt").read_bytes())
+    if task == "detect":
+        yolo(str(checkpoint)).export(format="onnx", imgsz=SIDE, opset=17, simplify=False)
 
 
 def predict(checkpoint: str, pictures: str, result: str, head: str) -> None:
@@ -111,6 +113,7 @@ def predict(checkpoint: str, pictures: str, result: str, head: str) -> None:
 def _ultralytics() -> Any:
     sys.path.insert(0, str(ROOT))
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp())
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     from modelkit.sources.torch_model import import_torchvision
 
     torchvision = import_torchvision()
