@@ -50,6 +50,17 @@ class Up:
                 return line
         pytest.fail(f"{pattern!r} was never said, but:\n{self.said}")
 
+    def await_workers(self, give_up_s: float = 30.0) -> None:
+        """Until both stubs wait for their signal: the stack counts as up when the gateway says so."""
+        until = time.monotonic() + give_up_s
+        while not all(f"{name} started" in self.log(name) for name in ("torch", "tf")):
+            assert time.monotonic() < until, self.said
+            time.sleep(0.01)
+
+    def log(self, name: str) -> str:
+        path = self.var / "logs" / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""
         self.process.send_signal(number)
@@ -101,6 +112,7 @@ def start_up(tmp_path: Path, traces: Traces) -> Iterator[StartUp]:
 def test_a_signal_ends_everything_in_good_order(start_up: StartUp, traces: Traces, number: signal.Signals) -> None:
     up = start_up()
     up.until("Tandem is up")
+    up.await_workers()
     assert up.end(number) == 0
     assert traces.alive() == []
     order = Path(up.environ["ORDER"]).read_text().split()

@@ -22,9 +22,9 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     server = HTTPServer(("127.0.0.1", int(os.environ["TANDEM_HTTP__PORT"])), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(f"gateway started {os.getpid()}\n")
-    sys.stdout.flush()
+    sys.stdout.flush()  # before it answers: then the line is there for whoever got an answer
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     signal.sigwait({signal.SIGTERM})
     with Path(os.environ["ORDER"]).open("a") as file:
         file.write("gateway\n")
