@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -24,9 +25,11 @@ def ended(client: httpx.Client, answer: httpx.Response) -> dict[str, Any]:
 
 
 @pytest.fixture
-def admin(workplace: Workplace) -> httpx.Client:
+def admin(workplace: Workplace) -> Iterator[httpx.Client]:
     key = (workplace.stack.var / "admin.key").read_text().strip()
-    return httpx.Client(base_url=workplace.stack.url, timeout=60, headers={"authorization": f"Bearer {key}"})
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=workplace.stack.url, timeout=60, headers=headers) as client:
+        yield client
 
 
 def test_a_model_is_added_verified_and_removed_over_http(workplace: Workplace, admin: httpx.Client) -> None:
