@@ -1,7 +1,8 @@
 """A network → SavedModel. Runs in the TensorFlow worker's environment, under KERAS_BACKEND=tensorflow.
 
 Its weights may stay variables or become constants of the graph, which TensorFlow's optimiser can work with: both forms
-are made and timed, so that TensorFlow too is measured at its best. `python -m modelkit.export_tf`.
+are made and timed, so that TensorFlow too is measured at its best. They are read back and run as TensorFlow Serving does
+it, in a session: there variables that a SavedModel does not name are not there. `python -m modelkit.export_tf`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from modelkit.candidates import PICTURES, milliseconds_a_picture, threads
 from modelkit.network import Network
 from modelkit.whole_tf import whole
 
-Form = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+Form = Callable[[export.Bytes], dict[str, export.Floats]]
 
 
 def candidates(network: Network, work: Path) -> dict[str, Form]:
     """Every export form, written to `work` and read back."""
     holder = tf.Module()  # a SavedModel keeps the variables of the object that it is made of
-    holder.model, call, takes_pictures = _network(network)
+    holder.kept, call, takes_pictures = _network(network)
     infer = whole(call, None if takes_pictures else network.entrance, network.head)
     entrance = tf.TensorSpec((None, network.height, network.width, 3), tf.uint8, name="image")
     variables = tf.function(infer, input_signature=[entrance])
@@ -47,7 +48,8 @@ def candidates(network: Network, work: Path) -> dict[str, Form]:
 
 
 def _network(network: Network) -> tuple[Any, Callable[[tf.Tensor], Any], bool]:
-    """What holds the variables, the call to what the network returns, and whether it takes the pictures themselves."""
+    """The variables or what holds them, the call to what the network returns, and whether it takes the pictures
+    themselves."""
     if "saved_model" in network.tf or "given" in network.tf:
         saved = tf.saved_model.load(network.tf.get("saved_model") or network.tf["given"])
         signature = saved.signatures["serving_default"]
@@ -65,7 +67,8 @@ def _network(network: Network) -> tuple[Any, Callable[[tf.Tensor], Any], bool]:
         model.load_weights(network.tf["weights"])
     else:
         model = keras.saving.load_model(network.tf["keras"], compile=False, safe_mode="trust" not in network.tf)
-    return model, partial(model, training=False), False
+    # Not the model: what Keras 3 wraps its variables in hides them from a SavedModel.
+    return [each.value for each in model.variables], partial(model, training=False), False
 
 
 def _save(holder: tf.Module, folder: Path, function: Any) -> None:
@@ -75,28 +78,30 @@ def _save(holder: tf.Module, folder: Path, function: Any) -> None:
 
 
 def _read_back(folder: Path) -> Form:
-    saved = tf.saved_model.load(str(folder))
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=threads(), inter_op_parallelism_threads=threads(), allow_soft_placement=True
+    )
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+    with session.graph.as_default():
+        loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(folder))
+    signature = loaded.signature_def["serving_default"]
+    entrance = signature.inputs["image"].name
+    outputs = {name: tensor.name for name, tensor in signature.outputs.items()}
 
-    def call(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs: dict[str, tf.Tensor] = saved.signatures["serving_default"](image=image)
-        return outputs
+    def call(pictures: export.Bytes) -> dict[str, export.Floats]:
+        answers: dict[str, export.Floats] = session.run(outputs, {entrance: pictures})
+        return answers
 
     return call
 
 
 def main() -> None:
     job = export.Job.from_arguments()
-    tf.config.threading.set_intra_op_parallelism_threads(threads())
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     forms = candidates(job.network, job.work)
-    images = tf.constant(job.pictures[:PICTURES])
+    images = job.pictures[:PICTURES]
     taken_ms = milliseconds_a_picture({form: partial(call, images) for form, call in forms.items()})
     fastest = min(taken_ms, key=taken_ms.__getitem__)
-
-    def outputs(pictures: export.Bytes) -> dict[str, export.Floats]:
-        return {name: tensor.numpy() for name, tensor in forms[fastest](tf.constant(pictures)).items()}
-
-    job.finish(fastest, taken_ms, outputs)
+    job.finish(fastest, taken_ms, forms[fastest])
 
 
 if __name__ == "__main__":
