@@ -1,7 +1,7 @@
 """A network → SavedModel. Runs in the TensorFlow worker's environment, under KERAS_BACKEND=tensorflow.
 
 Its weights may stay variables or become constants of the graph, which TensorFlow's optimiser can work with: both forms
-are made and timed, so that TensorFlow too is measured at its best. They are read back and run as TensorFlow Serving does
+are made and timed, so that TensorFlow too is measured at its best. They are read back and run as the server does
 it, in a session: there variables that a SavedModel does not name are not there. `python -m modelkit.export_tf`.
 """
 
