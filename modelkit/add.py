@@ -49,8 +49,8 @@ def reader_of(source: str | None) -> tuple[EnvironmentName, str]:
         return "convert", "torch_model"
     raise Refused(
         f"{source} is not a source that Tandem knows: model.keras, keras:Name, torchvision:name,"
-        " package.module:factory,"
-        " model.pt2, model.torchscript, model.onnx, an Ultralytics checkpoint (.pt), or a pair with --torch and --tf."
+        " package.module:factory, model.pt2, model.torchscript, model.onnx, an Ultralytics checkpoint (.pt), or a pair"
+        " with --torch and --tf."
     )
 
 
@@ -164,9 +164,9 @@ def _step(environment: EnvironmentName, module: str, work: Path, *arguments: str
 
 
 def _shown(request: AddRequest) -> str:
-    return (
-        "the pair" if request.source is None else request.source if ":" in request.source else Path(request.source).name
-    )
+    if request.source is None:
+        return "the pair"
+    return request.source if ":" in request.source else Path(request.source).name
 
 
 def _input(found: Network) -> InputSpec:
@@ -177,9 +177,7 @@ def _input(found: Network) -> InputSpec:
         raise Refused(f"The input is not possible: {first['msg']}.") from error
 
 
-_MEANING: dict[str, Any] = {
-    name: name for name in ("boxes", "scores", "classes", "candidates", "coefficients", "prototypes")
-}
+_MEANING: dict[str, Any] = {name: name for name in (*spec.OUTPUT_NAMES["segment"], "candidates")}
 
 
 def _spec(
@@ -216,7 +214,7 @@ def _spec(
 
 
 def _source_digest(request: AddRequest) -> str:
-    """Digest of the files that the request names, and of the request."""
+    """Digest of the files that the request names; of none where it names a model of a zoo."""
     named = (request.source, request.weights, request.torch, request.tf)
     paths = [Path(each) for each in named if each is not None and Path(each).exists()]
     files = [file for path in paths for file in (tree(path) if path.is_dir() else [path])]

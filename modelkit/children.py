@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -37,10 +37,9 @@ def python(environment: EnvironmentName) -> Path:
     return Path(given) if given else ROOT / f".venv-{environment}" / "bin" / "python"
 
 
-def run(environment: EnvironmentName, module: str, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
+def run(environment: EnvironmentName, module: str, *arguments: str) -> None:
     """Run `python -m module arguments…` in an environment and wait. Its output is seen if it fails.
 
-    `environ` is added to this process's own variables.
 
     Raises StepFailed. When this process is interrupted, the child and what it started end first.
     To be called from the main thread.
@@ -53,7 +52,7 @@ def run(environment: EnvironmentName, module: str, *arguments: str, environ: Map
             child = subprocess.Popen(
                 [interpreter, "-m", module, *arguments],
                 cwd=ROOT,
-                env={**os.environ, **_ENVIRONMENT[environment], **_NO_GPU, **(environ or {})},
+                env={**os.environ, **_ENVIRONMENT[environment], **_NO_GPU},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ _BEFORE = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 def fold(model: keras.Model) -> keras.Model:
     """A functional model equal to `model` up to rounding, without the batch normalisations that could be folded.
 
-    Any other model, and one that Keras cannot clone, is returned as it is.
+    Any other model is returned as it is, a Sequential one too.
     """
     if not isinstance(model, Functional):
         return model

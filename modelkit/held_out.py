@@ -10,8 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from gateway.images.geometry import Geometry
-from gateway.images.preprocess import preprocess
 from gateway.tasks.detect import Detect
+from modelkit import samples
 from modelkit.predictions import Outputs
 from modelkit.recipe import DetectorRecipe, Recipe
 from modelkit.spec import InputSpec, ModelSpec
@@ -30,8 +30,7 @@ def of(recipe: Recipe | DetectorRecipe) -> HeldOut:
 
 def tensors(pictures: npt.NDArray[np.uint8], input_spec: InputSpec) -> npt.NDArray[np.uint8]:
     """Grey pictures `[n, h, w]` → input tensors `[n, height, width, 3]`, by the gateway's own preprocessing."""
-    images = (Image.fromarray(picture).convert("RGB") for picture in pictures)
-    return np.concatenate([preprocess(image, input_spec) for image in images])
+    return samples.tensors([Image.fromarray(picture).convert("RGB") for picture in pictures], input_spec)
 
 
 def _scans(recipe: Recipe) -> HeldOut:
@@ -55,4 +54,4 @@ def _scenes(recipe: DetectorRecipe) -> HeldOut:
             count += each.is_answered_by(found.boxes)
         return count
 
-    return HeldOut(np.concatenate([preprocess(each.picture, recipe.input) for each in pictures]), right)
+    return HeldOut(samples.tensors([each.picture for each in pictures], recipe.input), right)

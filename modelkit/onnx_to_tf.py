@@ -7,7 +7,6 @@ Runtime before it is written.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from modelkit import network
 from modelkit.onnx_tf import graph
-from modelkit.sources.common import REFUSED
+from modelkit.sources.common import refuse
 
 TOLERANCE = 1e-3
 """Greatest difference to ONNX Runtime, as a fraction of the greatest value."""
@@ -32,11 +31,11 @@ def main() -> None:
     try:
         _convert(folder / "network.onnx", folder / "network-tf", found.height, found.width)
     except (graph.Unsupported, ValueError, tf.errors.OpError) as error:
-        (folder / "refused.txt").write_text(
+        refuse(
             f"The network cannot be converted to TensorFlow: {str(error).splitlines()[0]}. Convert it by hand and give"
-            " both artifacts with --torch and --tf."
+            " both artifacts with --torch and --tf.",
+            folder,
         )
-        sys.exit(REFUSED)
 
 
 def _convert(source: Path, target: Path, height: int, width: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from gateway.errors import NotAcceptable
 from gateway.health import Health
 from gateway.http import accept, answers, drawings
 from gateway.http.bodies import REQUEST_BODY, read_images
-from gateway.http.context import context_of
+from gateway.http.context import RequestContext, context_of
 from gateway.http.keys import require_admin
 from gateway.http.models import ModelParam, version_states
 from gateway.http.parameters import InferenceParameters, PredictParameters
@@ -88,14 +89,9 @@ class Routes:
             images = await self._receive(request, question)
             answer = await self._service.predict(question, images, runtime, context.clock)
         context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
-        content: str | bytes
-        if question.keep_originals:
-            drawing = partial(drawings.predict_drawing, answer, media)
-            content = await self._service.in_thread(question.deadline, drawing)
-        else:
-            content = answers.predict_answer(answer, context.request_id).model_dump_json()
-        response = Response(content, media_type=media)
-        context.clock.lap("serialize")
+        drawing = partial(drawings.predict_drawing, answer, media)
+        described = partial(answers.predict_answer, answer, context.request_id)
+        response = await self._serialize(context, question, media, drawing, described)
         self._metrics.stage_seconds.labels(
             answer.spec.name, str(answer.spec.version), answer.runtime, "primary", "serialize"
         ).observe(context.clock.seconds["serialize"])
@@ -116,12 +112,24 @@ class Routes:
             comparison = await self._service.compare(question, images, context.clock)
         context.facts.update(version=comparison.spec.version, runtime="both", images=len(images))
         context.clock.lap("rpc")
+        drawing = partial(drawings.compare_drawing, comparison, media)
+        described = partial(answers.compare_answer, comparison, context.request_id)
+        return await self._serialize(context, question, media, drawing, described)
+
+    async def _serialize(
+        self,
+        context: RequestContext,
+        question: Question,
+        media: str,
+        drawing: Callable[[], bytes],
+        described: Callable[[], BaseModel],
+    ) -> Response:
+        """The answer, drawn if the caller wants a picture, else as JSON."""
         content: str | bytes
         if question.keep_originals:
-            drawing = partial(drawings.compare_drawing, comparison, media)
             content = await self._service.in_thread(question.deadline, drawing)
         else:
-            content = answers.compare_answer(comparison, context.request_id).model_dump_json()
+            content = described().model_dump_json()
         response = Response(content, media_type=media)
         context.clock.lap("serialize")
         return response

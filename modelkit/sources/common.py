@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from modelkit.network import Entrance
 
 REFUSED = 65
-"""The exit status of a reader that refuses its source; the reason is then all that it wrote to the standard error."""
+"""The exit status of a step that refuses its source; the reason is then in `refused.txt` of its work folder."""
 
 
 class Refusal(Exception):
@@ -63,9 +63,8 @@ class Request:
             if known is None:
                 raise Refusal(
                     "The source does not say how its pixels were normalised: give --mean and --std (of pixels from 0 to"
-                    " 1, e.g. --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225), or --pixels 0..1 or --pixels"
-                    " 0..255 for"
-                    " a network that takes them as they are."
+                    " 1, e.g. --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225), or --pixels 0..1 or"
+                    " --pixels 0..255 for a network that takes them as they are."
                 )
             return replace(known, bgr=known.bgr or self.bgr)
         scale = 255.0 if self.pixels == "0..255" else 1.0
@@ -118,9 +117,10 @@ def run(read: Callable[[Request], None]) -> None:
     try:
         read(Request(json.loads(given.request.read_text()), given.work))
     except Refusal as refusal:
-        _refuse(str(refusal), given.work)
+        refuse(str(refusal), given.work)
 
 
-def _refuse(reason: str, work: Path) -> NoReturn:
+def refuse(reason: str, work: Path) -> NoReturn:
+    """End this process, and leave the reason for the one that started it."""
     (work / "refused.txt").write_text(reason)
     sys.exit(REFUSED)

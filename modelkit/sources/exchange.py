@@ -13,7 +13,7 @@ import torch
 from modelkit.sources.common import Refusal
 
 OPSET = 17
-"""The newest that both PyTorch's TorchScript exporter and onnx2tf know well."""
+"""What PyTorch's TorchScript exporter writes and modelkit/onnx_tf reads."""
 
 
 def write(network: torch.nn.Module, height: int, width: int, work: Path) -> list[tuple[int, ...]]:
@@ -51,8 +51,7 @@ def write(network: torch.nn.Module, height: int, width: int, work: Path) -> list
         except Exception as error:  # torch.onnx has no one exception
             raise Refusal(
                 f"PyTorch cannot express this network in ONNX, which is the way to TensorFlow: {_cause(error)}."
-                " Convert it by"
-                " hand and give both artifacts with --torch and --tf."
+                " Convert it by hand and give both artifacts with --torch and --tf."
             ) from error
     return [tuple(output.shape) for output in outputs]
 

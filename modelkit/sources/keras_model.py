@@ -50,10 +50,9 @@ def read(request: Request) -> None:
 
 def _application(request: Request) -> tuple[keras.Model, Entrance | None, list[str] | None, str]:
     name = request.source.removeprefix("keras:")
-    module = _module_of(name)
     weights = request.weights or "imagenet"
     size = {} if request.height is None else {"input_shape": (request.height, request.width, 3)}
-    known = None if module is None else _entrance(module.preprocess_input)
+    known = _entrance(_module_of(name).preprocess_input)
     build = getattr(keras.applications, name)
     if weights == "imagenet":
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.conftest import StartGateway
+from tests.support.jobs import ended
 
 
 @pytest.fixture
@@ -17,18 +16,6 @@ def admin(start_gateway: StartGateway, tmp_path: Path) -> httpx.Client:
     client = start_gateway()
     client.headers["authorization"] = f"Bearer {(tmp_path / 'admin.key').read_text().strip()}"
     return client
-
-
-def finished(client: httpx.Client, answer: httpx.Response) -> dict[str, Any]:
-    """The job of a 202, once it has ended."""
-    assert answer.status_code == 202, answer.text
-    end_s = time.monotonic() + 60
-    while True:
-        job: dict[str, Any] = client.get(answer.headers["location"]).json()
-        if job["state"] != "running":
-            return job
-        assert time.monotonic() < end_s, job
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +27,7 @@ def test_without_the_admin_key_nothing_is_started(client: httpx.Client, method: 
 
 
 def test_a_source_that_is_not_known_fails_with_the_list_of_those_that_are(admin: httpx.Client) -> None:
-    job = finished(admin, admin.post("/v1/models", json={"source": "model.caffemodel", "name": "m"}))
+    job = ended(admin, admin.post("/v1/models", json={"source": "model.caffemodel", "name": "m"}))
     assert job["state"] == "failed"
     assert "model.caffemodel is not a source that Tandem knows: model.keras, keras:Name" in job["error"]
 
@@ -69,7 +56,7 @@ def test_a_proof_without_workers_fails_and_names_the_runtime(
     admin: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TANDEM_TORCH__ADDRESS", "127.0.0.1:9")
-    job = finished(admin, admin.post("/v1/models/digits/verify", json={"version": 1}))
+    job = ended(admin, admin.post("/v1/models/digits/verify", json={"version": 1}))
     assert job["state"] == "failed"
     assert "torch: TorchServe cannot take requests now" in job["error"]
     assert "Traceback" not in job["error"]

@@ -34,7 +34,7 @@ def die_at(step: int, below: Path) -> None:
     sys.addaudithook(count)
 
 
-def pack_here(environment: EnvironmentName, module: str, *arguments: str, environ: Any = None) -> None:
+def pack_here(environment: EnvironmentName, module: str, *arguments: str) -> None:
     """The packing of an archive, in this process: it can die in the middle of that too."""
     package, serving = (Path(each.partition("=")[2]) for each in arguments)
     build_archive(package, serving)

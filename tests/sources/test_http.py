@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,18 +9,14 @@ import httpx
 import pytest
 
 from tests.sources.conftest import Workplace
+from tests.support.jobs import ended
 
 
-def ended(client: httpx.Client, answer: httpx.Response) -> dict[str, Any]:
-    assert answer.status_code == 202, answer.text
-    end_s = time.monotonic() + 300
-    while True:
-        job: dict[str, Any] = client.get(answer.headers["location"]).json()
-        if job["state"] != "running":
-            assert job["error"] is None, job
-            return job
-        assert time.monotonic() < end_s, job
-        time.sleep(0.2)
+def done(client: httpx.Client, answer: httpx.Response) -> dict[str, Any]:
+    """The job of a 202, which must not fail."""
+    job = ended(client, answer)
+    assert job["error"] is None, job
+    return job
 
 
 @pytest.fixture
@@ -41,16 +36,16 @@ def test_a_model_is_added_verified_and_removed_over_http(workplace: Workplace, a
         "labels": "numbers",
         "activation": "none",
     }
-    job = ended(admin, admin.post("/v1/models", json=body))
+    job = done(admin, admin.post("/v1/models", json=body))
     assert job["result"]["parity"]["fp32"]["passed"]
     workplace.stack.wait_until_ready("over-http")
     picture = next((workplace.folder / "scans").iterdir()).read_bytes()
     answer = admin.post("/v1/models/over-http/compare", files={"image": picture}).json()
     assert answer["agreement"]["agree"] is True
 
-    second = ended(admin, admin.post("/v1/models", json=body))
+    second = done(admin, admin.post("/v1/models", json=body))
     assert second["result"]["version"] == 2
-    record = ended(admin, admin.post("/v1/models/over-http/verify", json={"version": 1}))["result"]
+    record = done(admin, admin.post("/v1/models/over-http/verify", json={"version": 1}))["result"]
     assert (record["passed"], record["agreeing"]) == (True, record["pictures"])
 
     assert admin.delete("/v1/models/over-http").status_code == 200
