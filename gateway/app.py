@@ -37,7 +37,7 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        workers = runtimes or open_runtimes(settings)
+        workers = runtimes or open_runtimes(settings, metrics)
         service = Service(settings, runtimes=workers, metrics=metrics)
         health = Health(workers, warm_up_requests=settings.warm_up_requests)
         reconciler = Reconciler(catalogue, health, workers, store=settings.store, view=settings.serving)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import structlog
 
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFault
 from gateway.runtimes.base import ModelRef, ModelStatus, Runtime
+from gateway.runtimes.warm_up import warm_up
 from modelkit.spec import ModelSpec, RuntimeName
 
 _log = structlog.get_logger(__name__)
 
 _STATUS_TIMEOUT_MS = 2000
 _UNKNOWN = ModelStatus("unavailable", "Not asked yet.")
-
-_WARM_UP_AT_ONCE = 8
-_WARM_UP_BUDGET_S = 3.0
-_WARM_UP_TIMEOUT_MS = 30_000
 
 _Key = tuple[RuntimeName, ModelRef]
 
@@ -99,13 +94,12 @@ class Health:
         return status
 
     async def _warm_up(self, runtime: Runtime, spec: ModelSpec) -> None:
-        """Have it look at black pictures, so many or for so long. Raises RuntimeFault."""
-        model = ModelRef.of(spec)
-        black = np.zeros((1, spec.input.height, spec.input.width, 3), dtype=np.uint8)
-        end_s = self._clock() + _WARM_UP_BUDGET_S
-        left = self._warm_up_requests
-        while left > 0 and self._clock() < end_s:
-            at_once = min(left, _WARM_UP_AT_ONCE)
-            deadline = Deadline.after_ms(_WARM_UP_TIMEOUT_MS)
-            await asyncio.gather(*(runtime.infer(model, black, deadline=deadline) for _ in range(at_once)))
-            left -= at_once
+        """Raises RuntimeFault."""
+        await warm_up(
+            runtime,
+            ModelRef.of(spec),
+            height=spec.input.height,
+            width=spec.input.width,
+            requests=self._warm_up_requests,
+            clock=self._clock,
+        )

@@ -57,6 +57,20 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.replicas = Gauge(
+            "tandem_replicas",
+            "Workers of the runtime that the gateway knows now.",
+            ("runtime",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.breaker_state = Gauge(
+            "tandem_breaker_state",
+            "State of the runtime's circuits, the worst of all workers and models: 0 closed, 1 half open, 2 open.",
+            ("runtime",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.rejected = Counter(
             "tandem_rejected",
             "Requests refused before they reached a runtime, by the code of the error.",

@@ -7,7 +7,7 @@ Each is read from the environment: `TANDEM_` and the path to the field, levels j
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -52,9 +52,22 @@ class RuntimeSettings(_Section):
     """Most requests waiting for places; then 429."""
 
 
-class TorchSettings(RuntimeSettings):
+class WorkerSettings(RuntimeSettings):
+    address: str
+
+    @property
+    def host(self) -> str:
+        """The address without its port."""
+        return _host_and_port(self.address)[0]
+
+    def at(self, ip: str) -> Self:
+        """These settings for the one worker at `ip`, one of the IP addresses that the host stands for."""
+        return self.model_copy(update={"address": _join(ip, _host_and_port(self.address)[1])})
+
+
+class TorchSettings(WorkerSettings):
     address: str = "127.0.0.1:7070"
-    """TorchServe's gRPC inference address, host:port."""
+    """TorchServe's gRPC inference address, host:port. Each IP address that a host name stands for is a worker."""
     management_address: str = "127.0.0.1:7071"
     """TorchServe's gRPC management address, host:port."""
     http_port: Port = Field(8080, ge=1, le=65535)
@@ -66,10 +79,17 @@ class TorchSettings(RuntimeSettings):
     workers: int = Field(0, ge=0)
     """Python worker processes for each model (embedded stack); 0: one for each GPU, or one on a machine without."""
 
+    def at(self, ip: str) -> Self:
+        management_host, port = _host_and_port(self.management_address)
+        moved = super().at(ip)
+        if management_host != self.host:
+            return moved
+        return moved.model_copy(update={"management_address": _join(ip, port)})
 
-class TfSettings(RuntimeSettings):
+
+class TfSettings(WorkerSettings):
     address: str = "127.0.0.1:8500"
-    """TensorFlow Serving's gRPC address, host:port."""
+    """TensorFlow Serving's gRPC address, host:port. Each IP address that a host name stands for is a worker."""
 
 
 class LogSettings(_Section):
@@ -124,6 +144,15 @@ class Settings(BaseSettings):
     def admin_key_file(self) -> Path:
         """The admin key, made at the first start, readable by its owner only."""
         return self.var / "admin.key"
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port
+
+
+def _join(ip: str, port: str) -> str:
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
 class InvalidSettings(Exception):

@@ -19,6 +19,11 @@ from locust.argument_parser import LocustArgumentParser
 from locust.contrib.fasthttp import FastResponse
 from locust.env import Environment
 
+# locust imports this file by its path, from whatever folder it is started in.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from loadtests.metrics import serve_metrics
+
 SAMPLES = Path(__file__).resolve().parents[1] / "models" / "digits" / "samples"
 MEDIA_TYPES = {
     ".bmp": "image/bmp",
@@ -44,6 +49,11 @@ def add_arguments(parser: LocustArgumentParser, **_: Any) -> None:
     group.add_argument(
         "--images", env_var="TANDEM_LOAD_IMAGES", default=str(SAMPLES), help="folder of the pictures to upload"
     )
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def add_metrics(environment: Environment, **_: Any) -> None:
+    serve_metrics(environment)
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]

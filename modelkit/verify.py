@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
 from gateway.deadline import Deadline
 from gateway.errors import RuntimeFault
 from gateway.images.preprocess import ImageTensor, preprocess
+from gateway.metrics import Metrics
 from gateway.runtimes.base import ModelRef, Runtime
 from gateway.runtimes.opening import open_runtimes
 from gateway.settings import Settings
@@ -28,7 +30,7 @@ class CannotVerify(Exception):
 
 async def against_workers(made: ModelSpec, settings: Settings, pictures: Path | None = None) -> ParityRecord:
     """`verify` against the workers of these settings."""
-    runtimes = open_runtimes(settings)
+    runtimes = open_runtimes(settings, Metrics(CollectorRegistry()))
     try:
         return await verify(made, runtimes, pictures)
     finally:

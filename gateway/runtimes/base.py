@@ -32,9 +32,12 @@ class ModelRef:
         return f"{self.name} version {self.version}"
 
 
+State = Literal["ready", "loading", "failed", "unavailable", "absent"]
+
+
 @dataclass(frozen=True)
 class ModelStatus:
-    state: Literal["ready", "loading", "failed", "unavailable", "absent"]
+    state: State
     """`failed`: the worker runs, the model cannot be loaded. `unavailable`: the worker cannot be reached. `absent`: the
     worker runs and does not have it: it was never told of it, or has unloaded it."""
     reason: str | None = None

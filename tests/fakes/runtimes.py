@@ -44,6 +44,7 @@ class FakeRuntime:
     """Raised when it is to load something."""
     loads: list[ModelRef] = field(default_factory=list)
     unloads: list[ModelRef] = field(default_factory=list)
+    closed: bool = False
 
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
         self.seen.append(model)
@@ -88,4 +89,4 @@ class FakeRuntime:
         self.statuses[model] = ModelStatus("absent", f"It does not have {model}.")
 
     async def close(self) -> None:
-        return None
+        self.closed = True
