@@ -8,6 +8,7 @@ server is therefore run at once (with no timeout) and in its own thread: batchin
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock, Semaphore
@@ -17,6 +18,7 @@ import numpy as np
 from tf_worker.batch_queue import BatchQueue
 from tf_worker.batching_parameters import BatchingParameters
 from tf_worker.errors import Code, ServingError
+from tf_worker.metrics import Metrics
 from tf_worker.servable import Signature
 from tf_worker.tensors import Array
 
@@ -33,14 +35,17 @@ class Task:
     inputs: Sequence[Array]
     rows: int
     wanted: Callable[[], bool]
+    queued_s: float
+    """When it joined the queue, on the performance counter."""
     result: Result = field(default_factory=lambda: ServingError(Code.RESOURCE_EXHAUSTED, EXPIRED))
 
 
 class Batcher:
     """A Runner. Requests of one signature meet if they ask for the same outputs and their rows have the same shapes."""
 
-    def __init__(self, parameters: BatchingParameters) -> None:
+    def __init__(self, parameters: BatchingParameters, metrics: Metrics) -> None:
         self._parameters = parameters
+        self._metrics = metrics
         self._timeout_s = parameters.batch_timeout_micros / 1e6
         self._queue: BatchQueue[Task] = BatchQueue(parameters)
         self._queue_lock = Lock()
@@ -49,7 +54,10 @@ class Batcher:
     def run(
         self, signature: Signature, outputs: tuple[str, ...], inputs: Sequence[Array], wanted: Callable[[], bool]
     ) -> list[Array]:
-        task = Task(inputs, _rows(inputs), wanted)
+        rows = _rows(inputs)
+        for _ in inputs:
+            self._metrics.asked_for(rows)
+        task = Task(inputs, rows, wanted, time.perf_counter())
         key = (signature, outputs, *(array.shape[1:] for array in inputs))
         with self._queue_lock:
             batch, leads = self._queue.add(key, task, task.rows)
@@ -60,6 +68,9 @@ class Batcher:
                 with self._places:
                     with self._queue_lock:
                         self._queue.take(key, batch)
+                    taken_s = time.perf_counter()
+                    for item in batch.items:
+                        self._metrics.waited(taken_s - item.queued_s)
                     self._run(signature, outputs, [item for item in batch.items if item.wanted()])
             finally:
                 batch.done.set()
@@ -77,7 +88,11 @@ class Batcher:
             rows = sum(task.rows for task in tasks)
             size = self._parameters.padded_size(rows)
             merged = [_merge(arrays, size - rows) for arrays in zip(*(task.inputs for task in tasks), strict=True)]
-            arrays = signature.run(outputs, merged)
+            self._metrics.batched(rows, size - rows)
+            try:
+                arrays = signature.run(outputs, merged)
+            finally:
+                self._metrics.batch_ran()
             _check_batch_dimension(arrays, size)
         except Exception as error:
             if len(tasks) > 1:

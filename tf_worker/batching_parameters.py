@@ -40,6 +40,8 @@ class BatchingParameters:
     """Most batches waiting for a thread, for each signature of each version; then UNAVAILABLE."""
     num_batch_threads: int = os.cpu_count() or 1
     """Batches run at once, all models together."""
+    thread_pool_name: str = "batch_threads"
+    """A label of the queue's metrics."""
     allowed_batch_sizes: tuple[int, ...] = ()
     """Sizes a batch is padded up to; none: no padding."""
 

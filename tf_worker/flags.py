@@ -18,6 +18,9 @@ class Flags:
     host: str
     """Address to listen on. Our own flag: the real server always listens on all of them."""
     port: int
+    rest_api_port: int
+    """HTTP port; 0: none."""
+    monitoring_config_file: Path | None
     model_config_file: Path | None
     model_name: str
     model_base_path: str | None
@@ -39,6 +42,8 @@ def parse(arguments: Sequence[str]) -> Flags:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     add("--port", type=_port, default=8500, help="gRPC port (8500)")
+    add("--rest_api_port", type=_port_or_none, default=0, help="HTTP port, for the metrics page; 0: none (0)")
+    add("--monitoring_config_file", type=Path, help="MonitoringConfig in protobuf text format")
     add("--model_config_file", type=Path, help="ModelServerConfig in protobuf text format")
     add("--model_name", default="default", help="name of the one model, without --model_config_file (default)")
     add("--model_base_path", help="folder of the one model's versions, without --model_config_file")
@@ -66,6 +71,10 @@ def parse(arguments: Sequence[str]) -> Flags:
         raise StartError("nothing to serve: give --model_config_file or --model_base_path")
     if flags.batching_parameters_file is not None and not flags.enable_batching:
         raise StartError("--batching_parameters_file is set without --enable_batching=true")
+    if flags.monitoring_config_file is not None and not flags.rest_api_port:
+        raise StartError("--monitoring_config_file is set without --rest_api_port, where its page would be")
+    if flags.rest_api_port == flags.port:
+        raise StartError(f"--rest_api_port and --port are both {flags.port}; give another --rest_api_port")
     return flags
 
 
@@ -88,6 +97,10 @@ def _natural_number(text: str) -> int:
     if text.isdecimal():
         return int(text)
     raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
+
+
+def _port_or_none(text: str) -> int:
+    return 0 if text == "0" else _port(text)
 
 
 def _port(text: str) -> int:

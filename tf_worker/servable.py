@@ -8,6 +8,7 @@ in place of 127 (docs/tf-worker.md).
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -18,6 +19,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
 from tf_worker.errors import Code, ServingError
+from tf_worker.metrics import Metrics
 from tf_worker.tensors import Array, decode, fits
 
 log = logging.getLogger(__name__)
@@ -62,13 +64,14 @@ class Input:
 class Signature:
     """One way to call a servable. Thread-safe."""
 
-    def __init__(self, name: str, definition: Any, session: Any) -> None:
+    def __init__(self, name: str, definition: Any, session: Any, metrics: Metrics) -> None:
         self.name = name
         self.inputs = [
             Input(alias, info, definition.defaults.get(alias)) for alias, info in sorted(definition.inputs.items())
         ]
         self.outputs = {alias: info.name for alias, info in sorted(definition.outputs.items())}
         self._session = session
+        self._metrics = metrics
         self._callables: dict[tuple[str, ...], Callable[..., list[Array]]] = {}
         self._making = Lock()
 
@@ -120,10 +123,14 @@ class Signature:
 
     def run(self, outputs: tuple[str, ...], inputs: Sequence[Array]) -> list[Array]:
         """Compute the named outputs, in that order. Blocks without holding the GIL. Raises ServingError."""
+        run = self._callables.get(outputs) or self._callable(outputs)
+        begin_s = time.perf_counter()
         try:
-            return (self._callables.get(outputs) or self._callable(outputs))(*inputs)
+            arrays = run(*inputs)
         except tf.errors.OpError as error:
             raise ServingError.from_tensorflow(error) from error
+        self._metrics.graph_ran(time.perf_counter() - begin_s)
+        return arrays
 
     def _callable(self, outputs: tuple[str, ...]) -> Callable[..., list[Array]]:
         with self._making:
@@ -148,14 +155,14 @@ class Signature:
 class Servable:
     """A version that can be asked."""
 
-    def __init__(self, session: Any, signature_defs: Any) -> None:
+    def __init__(self, session: Any, signature_defs: Any, metrics: Metrics) -> None:
         self.signature_defs = signature_defs
         """`SignatureDef` by name, as in the SavedModel."""
         self._session = session
-        self._signatures = {name: Signature(name, item, session) for name, item in signature_defs.items()}
+        self._signatures = {name: Signature(name, item, session, metrics) for name, item in signature_defs.items()}
 
     @classmethod
-    def load(cls, path: Path, config: Any) -> Servable:
+    def load(cls, path: Path, config: Any, metrics: Metrics) -> Servable:
         """Load the SavedModel in the folder with that `ConfigProto`. Raises ServingError with the reason."""
         if not any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
             raise ServingError(
@@ -166,7 +173,7 @@ class Servable:
         try:
             with graph.as_default():
                 meta_graph = tf.compat.v1.saved_model.loader.load(session, [tf.saved_model.SERVING], str(path))
-            return cls(session, meta_graph.signature_def)
+            return cls(session, meta_graph.signature_def, metrics)
         except Exception as error:
             session.close()
             raise _load_error(error) from error

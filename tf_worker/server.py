@@ -14,7 +14,7 @@ import sys
 from importlib.metadata import version
 from types import FrameType
 
-from tf_worker import batching_parameters, flags, model_config
+from tf_worker import batching_parameters, flags, model_config, monitoring_config
 from tf_worker.batching_parameters import BatchingParameters
 from tf_worker.errors import StartError
 
@@ -32,7 +32,11 @@ def main(arguments: list[str]) -> int:
         parsed = flags.parse(arguments)
         config = model_config.from_flags(parsed)
         batching = _batching(parsed)
-        _check_port(parsed.host, parsed.port)
+        file = parsed.monitoring_config_file
+        metrics_path = None if file is None else monitoring_config.read(file)
+        _check_port(parsed.host, parsed.port, "--port")
+        if parsed.rest_api_port:
+            _check_port(parsed.host, parsed.rest_api_port, "--rest_api_port")
         log.info(
             "this is a stand-in for TensorFlow Serving's tensorflow_model_server, over the tensorflow %s wheel;"
             " docs/tf-worker.md says how it differs",
@@ -40,7 +44,7 @@ def main(arguments: list[str]) -> int:
         )
         from tf_worker import serving  # TensorFlow: seconds, which a wrong flag should not cost
 
-        serving.serve(parsed, config, batching)
+        serving.serve(parsed, config, batching, metrics_path)
     except StartError as error:
         sys.stderr.write(f"tf_worker: {error}\n")
         return 2
@@ -51,11 +55,13 @@ def _batching(parsed: flags.Flags) -> BatchingParameters | None:
     if not parsed.enable_batching:
         return None
     if parsed.batching_parameters_file is None:
-        return BatchingParameters()
+        return BatchingParameters(
+            thread_pool_name="model_server_batch_threads"
+        )  # the real server's name without a file
     return batching_parameters.read(parsed.batching_parameters_file)
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host: str, port: int, flag: str) -> None:
     """Raises StartError with the system's own reason, which gRPC does not pass on."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -64,7 +70,7 @@ def _check_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise StartError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what holds it, or give another --port or --host"
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what holds it, or give another {flag} or --host"
         ) from error
 
 

@@ -16,6 +16,7 @@ from tensorflow_serving.apis import (
 )
 
 from tf_worker.errors import Code, ServingError
+from tf_worker.metrics import Metrics
 from tf_worker.models import Models
 from tf_worker.runner import Runner
 from tf_worker.tensors import encode
@@ -33,12 +34,13 @@ SIGNATURE_DEF = "signature_def"
 class PredictionService:
     """tensorflow.serving.PredictionService: Predict and GetModelMetadata."""
 
-    def __init__(self, models: Models, runner: Runner) -> None:
+    def __init__(self, models: Models, runner: Runner, metrics: Metrics) -> None:
         self._models = models
         self._runner = runner
+        self._metrics = metrics
 
     def Predict(self, request: Any, context: Context) -> Any:  # noqa: N802 - the method's name on the wire
-        return _answer(context, lambda: self._predict(request, context))
+        return _answer(context, lambda: self._measured_predict(request, context))
 
     def GetModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: N802
         return _answer(context, lambda: self._metadata(request))
@@ -52,6 +54,19 @@ class PredictionService:
     def MultiInference(self, request: Any, context: Context) -> Any:  # noqa: ARG002, N802
         _refuse(context, "MultiInference")
 
+    def _measured_predict(self, request: Any, context: Context) -> Any:
+        begin_s = time.perf_counter()
+        code = Code.INTERNAL
+        try:
+            response = self._predict(request, context)
+            code = Code.OK
+        except ServingError as error:
+            code = error.code
+            raise
+        finally:
+            self._metrics.predicted(request.model_spec.name, code, time.perf_counter() - begin_s)
+        return response
+
     def _predict(self, request: Any, context: Context) -> Any:
         remaining_s = context.time_remaining()
         deadline = None if remaining_s is None else time.monotonic() + remaining_s
@@ -63,7 +78,9 @@ class PredictionService:
             signature = servable.signature(request.model_spec.signature_name)
             inputs = signature.read(request.inputs)
             outputs = signature.select(request.output_filter)
+            begin_s = time.perf_counter()
             arrays = self._runner.run(signature, outputs, inputs, wanted)
+            self._metrics.ran(request.model_spec.name, time.perf_counter() - begin_s)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = version

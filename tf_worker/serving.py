@@ -26,8 +26,10 @@ from tf_worker.batcher import Batcher
 from tf_worker.batching_parameters import BatchingParameters
 from tf_worker.errors import ServingError, StartError
 from tf_worker.flags import Flags
+from tf_worker.metrics import Metrics
 from tf_worker.models import Models
-from tf_worker.runner import DirectRunner, Runner
+from tf_worker.rest import RestServer
+from tf_worker.runner import DirectRunner
 from tf_worker.servable import Servable
 from tf_worker.services import ModelService, PredictionService
 
@@ -55,13 +57,17 @@ class Signal(Enum):
 Events = SimpleQueue[Signal | StartError]  # whose put() may be called in a signal handler
 
 
-def serve(flags: Flags, config: Any, batching: BatchingParameters | None) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was accepted. Raises StartError."""
+def serve(flags: Flags, config: Any, batching: BatchingParameters | None, metrics_path: str | None) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was accepted. Raises StartError.
+
+    `metrics_path` is where the metrics are, on the HTTP port; None: nowhere.
+    """
     events: Events = SimpleQueue()
+    metrics = Metrics(batching.thread_pool_name if batching else None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: events.put(Signal.STOP))
     models = Models(
-        _loader(_session_config(flags), batching.likely_sizes() if batching else [1]),
+        _loader(_session_config(flags), batching.likely_sizes() if batching else [1], metrics),
         labels_before_versions=flags.allow_version_labels_for_unavailable_models,
         on_ready=lambda: events.put(Signal.READY),
     )
@@ -74,12 +80,17 @@ def serve(flags: Flags, config: Any, batching: BatchingParameters | None) -> Non
     if event is Signal.STOP:
         return
     healthy = health.HealthServicer()
-    server = _listen(f"{flags.host}:{flags.port}", models, Batcher(batching) if batching else DirectRunner(), healthy)
+    runner = Batcher(batching, metrics) if batching else DirectRunner()
+    server = _listen(f"{flags.host}:{flags.port}", models, PredictionService(models, runner, metrics), healthy)
+    pages = {} if metrics_path is None else {metrics_path: metrics.page}
+    rest = RestServer(flags.host, flags.rest_api_port, pages) if flags.rest_api_port else None
     while events.get() is not Signal.STOP:
         pass
     log.info("stopping: finishing what was accepted, for at most %.0f s", GRACE_S)
     healthy.enter_graceful_shutdown()
     server.stop(GRACE_S).wait()
+    if rest:  # last, so that Prometheus sees the drain
+        rest.close()
 
 
 def _keep_up(models: Models, config: Any, poll_s: float, events: Events) -> None:
@@ -97,11 +108,16 @@ def _keep_up(models: Models, config: Any, poll_s: float, events: Events) -> None
             log.exception("looking for new versions failed")
 
 
-def _loader(session_config: Any, warm_up_sizes: list[int]) -> Callable[[str, int, Path], Servable]:
+def _loader(session_config: Any, warm_up_sizes: list[int], metrics: Metrics) -> Callable[[str, int, Path], Servable]:
     def load(name: str, version: int, path: Path) -> Servable:
         started = time.monotonic()
-        servable = Servable.load(path, session_config)
-        loaded = time.monotonic()
+        success = False
+        try:
+            servable = Servable.load(path, session_config, metrics)
+            success = True
+        finally:
+            loaded = time.monotonic()
+            metrics.loaded(str(path), success=success, duration_s=loaded - started)
         servable.warm_up(warm_up_sizes, budget_s=WARM_UP_BUDGET_S, clock=time.monotonic)
         log.info("%s %d: loaded in %.1f s, warm in %.1f s", name, version, loaded - started, time.monotonic() - loaded)
         return servable
@@ -109,9 +125,9 @@ def _loader(session_config: Any, warm_up_sizes: list[int]) -> Callable[[str, int
     return load
 
 
-def _listen(address: str, models: Models, runner: Runner, healthy: health.HealthServicer) -> grpc.Server:
+def _listen(address: str, models: Models, prediction: PredictionService, healthy: health.HealthServicer) -> grpc.Server:
     server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="request"), options=_OPTIONS)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(models, runner), server)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     try:

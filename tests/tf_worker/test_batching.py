@@ -16,6 +16,7 @@ from tf_worker.batch_queue import BatchQueue
 from tf_worker.batcher import EXPIRED, Batcher
 from tf_worker.batching_parameters import BatchingParameters
 from tf_worker.errors import Code, ServingError, StartError
+from tf_worker.metrics import Metrics
 from tf_worker.servable import Signature
 from tf_worker.tensors import Array
 
@@ -95,13 +96,17 @@ def parameters(**values: Any) -> BatchingParameters:
     return BatchingParameters(**{"max_batch_size": 4, "num_batch_threads": 1, **values})
 
 
+def batcher_of(**values: Any) -> Batcher:
+    return Batcher(parameters(**values), Metrics("threads"))
+
+
 def test_a_lone_request_runs_at_once(harness: Harness) -> None:
-    assert harness.ask(Batcher(parameters()), row(1))[0].tolist() == [[2]]
+    assert harness.ask(batcher_of(), row(1))[0].tolist() == [[2]]
     assert harness.signature.sizes == [1]
 
 
 def test_requests_that_come_while_the_thread_is_busy_run_as_one_batch_and_get_their_own_rows(harness: Harness) -> None:
-    batcher = Batcher(parameters())
+    batcher = batcher_of()
     harness.occupy(batcher)
     answers = [harness.send(batcher, row(1)), harness.send(batcher, row(2, 3)), harness.send(batcher, row(4))]
     harness.signature.gate.set()
@@ -110,7 +115,7 @@ def test_requests_that_come_while_the_thread_is_busy_run_as_one_batch_and_get_th
 
 
 def test_a_request_that_does_not_fit_opens_the_next_batch(harness: Harness) -> None:
-    batcher = Batcher(parameters())
+    batcher = batcher_of()
     harness.occupy(batcher)
     answers = [harness.send(batcher, row(1, 2, 3)), harness.send(batcher, row(4, 5))]
     harness.signature.gate.set()
@@ -119,14 +124,14 @@ def test_a_request_that_does_not_fit_opens_the_next_batch(harness: Harness) -> N
 
 
 def test_a_full_batch_does_not_wait_for_the_timeout(harness: Harness) -> None:
-    batcher = Batcher(parameters(batch_timeout_micros=HOUR_US))
+    batcher = batcher_of(batch_timeout_micros=HOUR_US)
     answers = [harness.send(batcher, row(n)) for n in range(4)]
     assert [answer.result(30)[0].tolist() for answer in answers] == [[[0]], [[2]], [[4]], [[6]]]
     assert harness.signature.sizes == [4]
 
 
 def test_a_batch_behind_another_sends_it_off_before_its_timeout(harness: Harness) -> None:
-    batcher = Batcher(parameters(batch_timeout_micros=HOUR_US))
+    batcher = batcher_of(batch_timeout_micros=HOUR_US)
     first = harness.send(batcher, row(1, 2, 3))
     second = harness.send(batcher, row(4, 5))
     assert first.result(30)[0].tolist() == [[2], [4], [6]]
@@ -135,17 +140,17 @@ def test_a_batch_behind_another_sends_it_off_before_its_timeout(harness: Harness
 
 
 def test_a_lone_request_runs_when_its_timeout_is_over(harness: Harness) -> None:
-    assert harness.ask(Batcher(parameters(batch_timeout_micros=1000)), row(1))[0].tolist() == [[2]]
+    assert harness.ask(batcher_of(batch_timeout_micros=1000), row(1))[0].tolist() == [[2]]
 
 
 def test_more_rows_than_a_batch_may_have_are_an_invalid_argument(harness: Harness) -> None:
     with pytest.raises(ServingError, match="Task size 5 is larger than maximum input batch size 4") as caught:
-        harness.ask(Batcher(parameters()), row(1, 2, 3, 4, 5))
+        harness.ask(batcher_of(), row(1, 2, 3, 4, 5))
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 def test_a_full_queue_is_unavailable_and_spoils_nothing(harness: Harness) -> None:
-    batcher = Batcher(parameters(max_enqueued_batches=1))
+    batcher = batcher_of(max_enqueued_batches=1)
     harness.occupy(batcher)
     queued = harness.send(batcher, row(1, 2, 3, 4))
     with pytest.raises(ServingError, match="1 batches enqueued and max_enqueued_batches is 1") as caught:
@@ -156,7 +161,7 @@ def test_a_full_queue_is_unavailable_and_spoils_nothing(harness: Harness) -> Non
 
 
 def test_what_nobody_waits_for_any_more_is_not_run_but_its_company_is(harness: Harness) -> None:
-    batcher = Batcher(parameters())
+    batcher = batcher_of()
     harness.occupy(batcher)
     given_up = harness.send(batcher, row(1), wanted=lambda: False)
     other = harness.send(batcher, row(2))
@@ -169,7 +174,7 @@ def test_what_nobody_waits_for_any_more_is_not_run_but_its_company_is(harness: H
 
 
 def test_an_item_that_fails_the_batch_fails_alone(harness: Harness) -> None:
-    batcher = Batcher(parameters())
+    batcher = batcher_of()
     harness.occupy(batcher)
     answers = [harness.send(batcher, row(value)) for value in (1, BAD, 3)]
     harness.signature.gate.set()
@@ -181,14 +186,14 @@ def test_an_item_that_fails_the_batch_fails_alone(harness: Harness) -> None:
 
 
 def test_a_batch_is_padded_up_to_an_allowed_size(harness: Harness) -> None:
-    batcher = Batcher(parameters(allowed_batch_sizes=(1, 4)))
+    batcher = batcher_of(allowed_batch_sizes=(1, 4))
     assert harness.ask(batcher, row(1, 2))[0].tolist() == [[2], [4]]
     assert harness.ask(batcher, row(3))[0].tolist() == [[6]]
     assert harness.signature.sizes == [4, 1]
 
 
 def test_rows_of_different_shapes_and_different_outputs_do_not_meet_in_a_batch(harness: Harness) -> None:
-    batcher = Batcher(parameters())
+    batcher = batcher_of()
     harness.occupy(batcher)
     answers = [
         harness.send(batcher, np.ones((1, width), np.float32), outputs=outputs)
@@ -200,19 +205,19 @@ def test_rows_of_different_shapes_and_different_outputs_do_not_meet_in_a_batch(h
 
 
 def test_an_empty_request_gets_an_empty_answer(harness: Harness) -> None:
-    batcher = Batcher(parameters(allowed_batch_sizes=(4,)))
+    batcher = batcher_of(allowed_batch_sizes=(4,))
     assert harness.ask(batcher, np.ones((0, 1), np.float32))[0].shape == (0, 1)
 
 
 def test_an_output_without_a_batch_dimension_is_a_failed_precondition(harness: Harness) -> None:
     with pytest.raises(ServingError, match="Batched output tensor has 0 dimensions") as caught:
-        harness.ask(Batcher(parameters()), row(1), outputs=("constant",))
+        harness.ask(batcher_of(), row(1), outputs=("constant",))
     assert caught.value.code is Code.FAILED_PRECONDITION
 
 
 def test_a_scalar_input_is_an_invalid_argument(harness: Harness) -> None:
     with pytest.raises(ServingError, match="at least one dimension"):
-        harness.ask(Batcher(parameters()), np.asarray(np.float32(1)))
+        harness.ask(batcher_of(), np.asarray(np.float32(1)))
 
 
 def test_the_files_fields_are_read_and_the_rest_have_the_real_servers_defaults(tmp_path: Path) -> None:
@@ -222,12 +227,10 @@ def test_the_files_fields_are_read_and_the_rest_have_the_real_servers_defaults(t
         'thread_pool_name { value: "threads" }\nallowed_batch_sizes: [2, 4, 8]\n'
     )
     read = batching_parameters.read(file)
-    assert read == BatchingParameters(max_batch_size=8, batch_timeout_micros=500, allowed_batch_sizes=(2, 4, 8))
+    assert read == BatchingParameters(
+        max_batch_size=8, batch_timeout_micros=500, thread_pool_name="threads", allowed_batch_sizes=(2, 4, 8)
+    )
     assert (read.max_enqueued_batches, BatchingParameters().max_batch_size) == (10, 1000)
-
-
-def test_the_projects_own_file_is_valid() -> None:
-    assert batching_parameters.read(Path(__file__).parents[2] / "tf_worker" / "batching.config").max_batch_size == 8
 
 
 @pytest.mark.parametrize(

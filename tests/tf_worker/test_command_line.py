@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tf_worker.conftest import free_port
 from tf_worker import flags, model_config
 from tf_worker.errors import StartError
 
@@ -39,11 +40,14 @@ def test_one_model_can_be_served_without_a_file() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        pytest.param(["--rest_api_port=1"], "unknown flag --rest_api_port=1; .* docs/tf-worker.md", id="unknown"),
+        pytest.param(["--ssl_config_file=x"], "unknown flag --ssl_config_file=x; .* docs/tf-worker.md", id="unknown"),
         pytest.param(["--port=http"], "--port: expected a port from 1 to 65535, got 'http'", id="port"),
         pytest.param(["--enable_batching=perhaps"], "expected true or false, got 'perhaps'", id="boolean"),
         pytest.param(["--port", "18500"], "nothing to serve", id="no-model"),
         pytest.param([*MODEL, "--batching_parameters_file=x"], "without --enable_batching", id="batching-file"),
+        pytest.param([*MODEL, "--monitoring_config_file=x"], "set without --rest_api_port", id="monitoring-file"),
+        pytest.param([*MODEL, "--rest_api_port=8500"], "both 8500; give another --rest_api_port", id="same-port"),
+        pytest.param([*MODEL, "--rest_api_port=-1"], "--rest_api_port: expected a port from 1", id="rest-port"),
         pytest.param(["--model_base_path=models/x"], "absolute path or URI; got base_path.*=models/x", id="relative"),
         pytest.param(["--model_config_file=/nowhere"], "cannot read /nowhere: No such file", id="no-file"),
         pytest.param(["--model_config_file={folder}"], "cannot read .*: Is a directory", id="directory"),
@@ -100,14 +104,15 @@ def test_a_wrong_flag_ends_the_process_with_that_line_and_status_2() -> None:
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_port_in_use_is_named_with_what_to_do() -> None:
+@pytest.mark.parametrize("flag", ["--port", "--rest_api_port"])
+def test_a_port_in_use_is_named_with_what_to_do(flag: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ended = start(f"--port={port}", *MODEL)
+        ended = start(f"--port={free_port()}", f"{flag}={port}", *MODEL)
     assert ended.returncode == 2
     assert ended.stderr == (
         f"tf_worker: cannot listen on 127.0.0.1:{port}: Address already in use;"
-        " stop what holds it, or give another --port or --host\n"
+        f" stop what holds it, or give another {flag} or --host\n"
     )
