@@ -72,7 +72,9 @@ def test_a_runtime_has_the_same_colour_everywhere(path: Path) -> None:
         for override in panel["fieldConfig"]["overrides"]:
             for runtime, colour in COLOURS.items():
                 if re.match(rf"\^{runtime}\b", override["matcher"]["options"], re.IGNORECASE):
-                    (chosen,) = (each["value"]["fixedColor"] for each in override["properties"] if each["id"] == "color")
+                    (chosen,) = (
+                        each["value"]["fixedColor"] for each in override["properties"] if each["id"] == "color"
+                    )
                     assert colour in chosen, panel["title"]
         if any(target["legendFormat"] == "{{runtime}}" for target in panel["targets"]) and panel["type"] != "stat":
             named = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}

@@ -33,9 +33,7 @@ def test_series_and_their_labels_exist(expression: str) -> None:
         assert name in exist, name
         assert labels <= exist[name], name
     if not others:
-        kept = {
-            label for labels in re.findall(r"\bby \(([^)]*)\)", expression) for label in re.split(r",\s*", labels)
-        }
+        kept = {label for labels in re.findall(r"\bby \(([^)]*)\)", expression) for label in re.split(r",\s*", labels)}
         assert kept <= set().union(*(exist[name] for name in series))
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.locust import web
-from tests.support.prometheus import install, running_prometheus
+from tests.support.prometheus import PROGRAMS, installed, running_prometheus
 from tests.support.stack import HOST, Stack
 
 _PATIENCE_S = 180
@@ -21,7 +21,8 @@ _PATIENCE_S = 180
 
 @pytest.fixture(scope="session", autouse=True)
 def _programs() -> None:
-    install()
+    if not installed():
+        pytest.fail(f"{' and '.join(PROGRAMS)} are not on the PATH: run `make test-monitoring`, which installs them.")
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,13 @@ PROGRAMS = ("prometheus", "promtool")
 _PATIENCE_S = 60
 
 
+def installed() -> bool:
+    return all(map(shutil.which, PROGRAMS))
+
+
 def install() -> None:
     """Make sure that PROGRAMS are on the PATH. Ends the process with what to do where they cannot be had."""
-    if all(map(shutil.which, PROGRAMS)):
+    if installed():
         return
     by_hand = "Install Debian's package prometheus, or put prometheus and promtool (2.42 or newer) on the PATH."
     if os.geteuid() != 0 or not shutil.which("apt-get"):
