@@ -70,6 +70,8 @@ class TorchSettings(RuntimeSettings):
 class TfSettings(RuntimeSettings):
     address: str = "127.0.0.1:8500"
     """TensorFlow Serving's gRPC address, host:port."""
+    rest_port: Port = Field(8501, ge=1, le=65535)
+    """TensorFlow Serving's HTTP port, with its metrics (embedded stack)."""
 
 
 class LogSettings(_Section):
