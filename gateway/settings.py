@@ -90,6 +90,8 @@ class TorchSettings(WorkerSettings):
 class TfSettings(WorkerSettings):
     address: str = "127.0.0.1:8500"
     """TensorFlow Serving's gRPC address, host:port. Each IP address that a host name stands for is a worker."""
+    rest_port: Port = Field(8501, ge=1, le=65535)
+    """TensorFlow Serving's HTTP port, with its metrics (embedded stack)."""
 
 
 class LogSettings(_Section):

@@ -40,6 +40,7 @@ _EMBEDDED = (
     ("TorchServe HTTP management", "TANDEM_TORCH__HTTP_MANAGEMENT_PORT", 8081),
     ("TorchServe metrics", "TANDEM_TORCH__METRICS_PORT", 8082),
     ("TensorFlow Serving gRPC", "TANDEM_TF__ADDRESS", 8500),
+    ("TensorFlow Serving HTTP", "TANDEM_TF__REST_PORT", 8501),
 )
 
 

@@ -44,9 +44,9 @@ def endpoints(settings: Settings) -> Iterator[Endpoint]:
         "TorchServe HTTP management", "TANDEM_TORCH__HTTP_MANAGEMENT_PORT", worker[0], torch.http_management_port
     )
     yield Endpoint("TorchServe metrics", "TANDEM_TORCH__METRICS_PORT", worker[0], torch.metrics_port)
-    yield Endpoint(
-        "TensorFlow Serving gRPC", "TANDEM_TF__ADDRESS", *host_and_port("TANDEM_TF__ADDRESS", settings.tf.address)
-    )
+    tf = host_and_port("TANDEM_TF__ADDRESS", settings.tf.address)
+    yield Endpoint("TensorFlow Serving gRPC", "TANDEM_TF__ADDRESS", *tf)
+    yield Endpoint("TensorFlow Serving HTTP", "TANDEM_TF__REST_PORT", tf[0], settings.tf.rest_port)
 
 
 def host_and_port(variable: str, address: str) -> tuple[str, int]:
@@ -128,6 +128,8 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
             *("-m", "tf_worker.server"),
             *("--host", tf_host),
             *("--port", str(tf_port)),
+            *("--rest_api_port", str(settings.tf.rest_port)),
+            *("--monitoring_config_file", str(ROOT / "tf_worker" / "monitoring.config")),
             *("--model_config_file", str(settings.serving / "tf" / "models.config")),
             "--enable_batching=true",
             *("--batching_parameters_file", str(ROOT / "tf_worker" / "batching.config")),

@@ -1,4 +1,4 @@
-"""The dashboards are whole: every panel explained, none on top of another, alike in their colours, linked to each other."""
+"""The dashboards are whole: panels explained, none on another, alike in their colours, linked to each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack under load, and a Prometheus that scrapes all of it: slow, so `make test-monitoring` alone runs these tests."""
+"""A stack under load, and a Prometheus that scrapes all of it: slow, so only `make test-monitoring` runs this."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Monitored:
 
 @pytest.fixture(scope="session")
 def monitored(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
-    """The stack with users of every class, and a Prometheus with the repository's rules that scrapes every job but the GPU's."""
+    """The stack with users of every class, and a Prometheus that scrapes every job but the GPU's."""
     folder: Path = tmp_path_factory.mktemp("prometheus")
     with web("--host", stack.url, "--autostart", "-u", "10", "-r", "10") as locust:
         locust.await_state("running")

@@ -63,17 +63,15 @@ def panels(board: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield panel
 
 
-def queries() -> list[Query]:
+def queries() -> Iterator[Query]:
     """All queries of all dashboards, in the order of the files."""
-    found = []
     for path in DASHBOARDS:
         each = board(path)
         for variable in each["templating"]["list"]:
-            found.append(Query(path.stem, f"${variable['name']}", variable["query"]["query"], instant=True))
+            yield Query(path.stem, f"${variable['name']}", variable["query"]["query"], instant=True)
         for panel in panels(each):
             for target in panel["targets"]:
-                found.append(Query(path.stem, panel["title"], target["expr"], target.get("instant", False)))
-    return found
+                yield Query(path.stem, panel["title"], target["expr"], target.get("instant", False))
 
 
 def chosen(dashboard: str, values: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A real Prometheus with the repository's configuration and rules. As a command: installs Debian's where there is none."""
+"""A real Prometheus with the repository's configuration and rules. As a command: installs Debian's if there is none."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def rules() -> Iterator[dict[str, Any]]:
 
 
 def known() -> Series:
-    """The gateway's series, locust's, Prometheus's own, and those that the recording rules make; each with its labels."""
+    """The gateway's series, locust's, Prometheus's own, and what the recording rules make; each with its labels."""
     recorded = {rule["record"]: set(rule["record"].split(":")[0].split("_")) for rule in rules() if "record" in rule}
     return {**_measured(), **_LOAD, **recorded, **_PROMETHEUS}
 

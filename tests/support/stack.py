@@ -33,7 +33,7 @@ def free_ports(count: int) -> list[int]:
 
 def stack_environment(var: Path) -> dict[str, str]:
     """This process's environment, with every port of the stack moved to a free one and its files under `var`."""
-    http, torch, management, torch_http, torch_management, metrics, tf = map(str, free_ports(7))
+    http, torch, management, torch_http, torch_management, metrics, tf, tf_rest = map(str, free_ports(8))
     return os.environ | {
         "TANDEM_VAR": str(var),
         "TANDEM_HTTP__PORT": http,
@@ -43,6 +43,7 @@ def stack_environment(var: Path) -> dict[str, str]:
         "TANDEM_TORCH__HTTP_MANAGEMENT_PORT": torch_management,
         "TANDEM_TORCH__METRICS_PORT": metrics,
         "TANDEM_TF__ADDRESS": f"{HOST}:{tf}",
+        "TANDEM_TF__REST_PORT": tf_rest,
     }
 
 
