@@ -77,6 +77,7 @@ def properties(layout: Layout, host: str, ports: Ports, workers: int) -> str:
         "number_of_netty_threads": 1,
         "netty_client_threads": 1,
         "metrics_mode": "prometheus",
+        "metrics_config": _HERE / "metrics.yaml",
         "disable_system_metrics": "true",  # a Python process every minute
     }
     return "".join(f"{key}={value}\n" for key, value in values.items())

@@ -1,6 +1,7 @@
 """TorchServe's handler for a Tandem model: bytes of pictures in, safetensors out.
 
 It is packed into every archive and runs inside TorchServe's Python worker, so it imports nothing of this repository.
+Its metrics are named in metrics.yaml.
 The wire, for each request of a batch:
 
     in   {"image": bytes of one uint8 [1, H, W, 3] tensor, C order}
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import yaml
 from safetensors.numpy import save
+from ts.metrics.metric_type_enum import MetricTypes
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,13 @@ class Context(Protocol):
 
     @property
     def system_properties(self) -> Mapping[str, Any]: ...
+
+    @property
+    def manifest(self) -> Mapping[str, Any]: ...
+
+    @property
+    def metrics(self) -> Any:
+        """TorchServe's cache of the metrics that metrics.yaml names."""
 
     def get_request_header(self, idx: int, key: str) -> str | None: ...
 
@@ -96,6 +105,31 @@ class Model:
             raise ValueError(f"for batch {size} the module returned {found}; model.yaml promises {promised}")
 
 
+class Metrics:
+    """What TorchServe is told of the batches: a line on the standard output for each value, read by the JVM."""
+
+    def __init__(self, context: Context) -> None:
+        described = context.manifest["model"]
+        self._labels = [described["modelName"], described["modelVersion"]]
+        self._size = context.metrics.get_metric("handler_batch_size", MetricTypes.HISTOGRAM)
+        self._seconds = context.metrics.get_metric("handler_inference_seconds", MetricTypes.HISTOGRAM)
+        self._failed = context.metrics.get_metric("handler_failed_total", MetricTypes.COUNTER)
+
+    def ran(self, size: int, duration_s: float) -> None:
+        """A batch has run, to its end."""
+        self._size.add_or_update(size, self._labels)
+        self._seconds.add_or_update(round(duration_s, 6), self._labels)
+
+    def failed(self, code: str, count: int) -> None:
+        """Items get no tensors."""
+        self._failed.add_or_update(count, [*self._labels, code])
+
+
+def _is_of_handler(record: logging.LogRecord) -> bool:
+    """TorchServe's own line for each batch, with the ids of all its requests, would be read and dropped."""
+    return record.getMessage().startswith("[METRICS]handler_")
+
+
 class Handler:
     """Answers batches.
 
@@ -104,13 +138,18 @@ class Handler:
 
     def __init__(self) -> None:
         self.model: Model | None = None
+        self.metrics: Metrics | None = None
         self.failure = "not loaded yet"
 
     def initialize(self, context: Context) -> None:
         # One line for each request went from here through a pipe to the JVM, to be parsed there and dropped.
         logging.getLogger().setLevel(logging.WARNING)
+        metrics_log = logging.getLogger("ts.metrics.caching_metric")
+        metrics_log.setLevel(logging.INFO)
+        metrics_log.addFilter(_is_of_handler)
         properties = context.system_properties
         try:
+            self.metrics = Metrics(context)
             self.model = Model(Path(properties["model_dir"]), properties["gpu_id"], int(properties["batch_size"]))
         except Exception as error:
             logger.exception("the model could not be loaded")
@@ -132,7 +171,7 @@ class Handler:
         """One safetensors buffer for each item (no more than the batch size), in order. Items fail alone."""
         if self.model is None:
             error = ItemError("model_not_loaded", f"The model could not be loaded: {self.failure}")
-            return [_failed(error)] * len(items)
+            return [self._failed(error, len(items))] * len(items)
         answers = [b""] * len(items)
         self._infer_batch(self.model, items, range(len(items)), answers)
         return answers
@@ -147,7 +186,7 @@ class Handler:
                 model.read(len(rows), items[place])
                 rows.append(place)
             except ItemError as error:
-                answers[place] = _failed(error)
+                answers[place] = self._failed(error)
         if not rows:
             return
         begin = time.perf_counter()
@@ -164,16 +203,20 @@ class Handler:
                     self._infer_batch(model, items, [place], answers)
             else:
                 logger.exception("inference failed")
-                answers[rows[0]] = _failed(ItemError("inference_failed", f"Inference failed: {_sentence(error)}"))
+                answers[rows[0]] = self._failed(ItemError("inference_failed", f"Inference failed: {_sentence(error)}"))
             return
-        elapsed_ms = (time.perf_counter() - begin) * 1000
-        metadata = {"batch_size": str(len(rows)), "inference_ms": f"{elapsed_ms:.3f}"}
+        elapsed_s = time.perf_counter() - begin
+        if self.metrics:
+            self.metrics.ran(len(rows), elapsed_s)
+        metadata = {"batch_size": str(len(rows)), "inference_ms": f"{elapsed_s * 1000:.3f}"}
         for row, place in enumerate(rows):
             answers[place] = save({name: array[row : row + 1] for name, array in outputs.items()}, metadata)
 
-
-def _failed(error: ItemError) -> bytes:
-    return save({}, {"error": str(error), "code": error.code})
+    def _failed(self, error: ItemError, count: int = 1) -> bytes:
+        """The answer to an item, or to `count` of them, without tensors."""
+        if self.metrics:
+            self.metrics.failed(error.code, count)
+        return save({}, {"error": str(error), "code": error.code})
 
 
 def _sentence(error: BaseException) -> str:

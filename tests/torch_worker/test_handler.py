@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,27 +13,36 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load
+from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
 from tests.torch_worker.sample import BAD_FOR_THE_MODEL, GOOD, Forward, MakePackage, batch_of_one, no_names, wrong_name
 from torch_worker import handler as module
 from torch_worker.handler import Handler
+
+METRICS = Path(module.__file__).with_name("metrics.yaml")
 
 
 class FakeContext:
     def __init__(self, folder: Path, batch_size: int = 4, headers: Mapping[str, str] | None = None) -> None:
         self.system_properties = {"model_dir": str(folder), "gpu_id": None, "batch_size": batch_size}
         self.headers = headers or {}
+        self.manifest = {"model": {"modelName": "mean", "modelVersion": "1"}}
+        self.metrics = MetricsCacheYamlImpl(str(METRICS))
+        self.metrics.initialize_cache()
 
     def get_request_header(self, idx: int, key: str) -> str | None:
         return self.headers.get(key)
 
 
 @pytest.fixture(autouse=True)
-def root_log_level() -> Iterator[None]:
-    """The handler changes it."""
-    before = logging.getLogger().level
+def log_levels() -> Iterator[None]:
+    """The handler changes them."""
+    loggers = (logging.getLogger(), logging.getLogger("ts.metrics.caching_metric"))
+    before = [(logger.level, list(logger.filters)) for logger in loggers]
     yield
-    logging.getLogger().setLevel(before)
+    for logger, (level, filters) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.filters[:] = filters
 
 
 def unpacked(package: Path) -> Path:
@@ -199,7 +209,48 @@ def test_loading_runs_batch_one_and_the_largest_batch(
     assert set(sizes) == {1, 6}
 
 
-def test_nothing_is_printed_for_an_ordinary_batch(handler: Handler) -> None:
+def measured(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What TorchServe is told, without the moment and the host."""
+    return [record.getMessage().partition("|#hostname:")[0] for record in caplog.records if record.levelname == "INFO"]
+
+
+def test_a_batch_that_ran_is_measured_by_its_size_and_its_time(
+    handler: Handler, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.clear()
+    handler.infer([{"image": GOOD}, {"image": b""}, {"image": GOOD}])
+    failed, size, seconds = measured(caplog)
+    labels = "|#model_name:mean,model_version:1"
+    assert failed == f"[METRICS]handler_failed_total.Pictures:1{labels},code:invalid_input|#type:COUNTER"
+    assert size == f"[METRICS]handler_batch_size.Pictures:2{labels}|#type:HISTOGRAM"
+    value = re.fullmatch(
+        rf"\[METRICS\]handler_inference_seconds\.Seconds:(.*){re.escape(labels)}\|#type:HISTOGRAM", seconds
+    )
+    assert value is not None
+    assert 0 < float(value[1]) < 60
+
+
+def test_items_that_fail_are_counted_by_their_code(
+    handler: Handler, make_package: MakePackage, caplog: pytest.LogCaptureFixture
+) -> None:
+    unloaded = initialized(make_package(b"not a module"))
+    caplog.clear()
+    handler.infer([{"image": BAD_FOR_THE_MODEL}])
+    unloaded.infer([{"image": GOOD}] * 3)
+    assert [line.partition("handler_failed_total.Pictures:")[2] for line in measured(caplog)] == [
+        "1|#model_name:mean,model_version:1,code:inference_failed|#type:COUNTER",
+        "3|#model_name:mean,model_version:1,code:model_not_loaded|#type:COUNTER",
+    ]
+
+
+def test_nothing_else_is_printed_for_an_ordinary_batch(
+    make_package: MakePackage, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = FakeContext(unpacked(make_package()))
+    Handler().initialize(context)
+    caplog.clear()
+    context.metrics.add_time("PredictionTime", 1.0)  # as TorchServe does after each batch
+    assert measured(caplog) == []
     assert logging.getLogger().level == logging.WARNING
 
 
@@ -227,4 +278,4 @@ def test_the_handler_imports_nothing_of_this_repository() -> None:
     imported |= {
         alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
     }
-    assert imported - set(sys.stdlib_module_names) == {"numpy", "safetensors", "torch", "yaml"}
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "safetensors", "torch", "ts", "yaml"}

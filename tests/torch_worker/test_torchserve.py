@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load
 
 from tests.torch_worker.sample import BAD_FOR_THE_MODEL, GOOD, MakePackage
@@ -177,9 +179,42 @@ def test_all_files_stay_in_the_work_folder(torchserve: TorchServe) -> None:
     assert {path.name for path in torchserve.work.iterdir()} == {"config.properties", "tmp"}
 
 
-def test_prometheus_can_scrape_it(torchserve: TorchServe) -> None:
-    torchserve.predict(GOOD)
-    assert b'ts_inference_requests_total{model_name="mean"' in torchserve.get("metrics", "/metrics").body
+def samples(torchserve: TorchServe) -> dict[tuple[Any, ...], float]:
+    """The page on the metrics port, as Prometheus reads it: values by name and labels, but the host's."""
+    return {
+        (sample.name, *sorted(pair for pair in sample.labels.items() if pair[0].lower() != "hostname")): sample.value
+        for family in text_string_to_metric_families(torchserve.get("metrics", "/metrics").body.decode())
+        for sample in family.samples
+    }
+
+
+def test_the_page_for_prometheus_counts_requests_batches_pictures_and_failures(make_package: MakePackage) -> None:
+    with tempfile.TemporaryDirectory() as serving:
+        build_archive(make_package(), Path(serving))
+        with running(Path(serving)) as torchserve:
+            torchserve.describe()  # it is loaded
+            images = [GOOD] * 30 + [b"short"] * 3 + [BAD_FOR_THE_MODEL]
+            with ThreadPoolExecutor(len(images)) as pool:
+                list(pool.map(torchserve.predict, images))
+            model = (("model_name", "mean"), ("model_version", "1"))
+            last = ("handler_failed_total", ("code", "inference_failed"), *model)
+            end_s = time.monotonic() + TIMEOUT_S
+            page = samples(torchserve)
+            # What the handler says goes through a pipe and comes after the answers.
+            while last not in page or page["handler_batch_size_sum", *model] < 30:
+                assert time.monotonic() < end_s, page
+                page = samples(torchserve)
+            assert page["ts_inference_requests_total", *model] == 34
+            assert page["handler_batch_size_sum", *model] == 30
+            assert page[last] == 1
+            assert page["handler_failed_total", ("code", "invalid_input"), *model] == 3
+            batches = page["handler_batch_size_count", *model]
+            assert 4 <= batches <= 30
+            assert page["handler_inference_seconds_count", *model] == batches
+            assert 0 < page["handler_inference_seconds_sum", *model] < TIMEOUT_S
+            assert page["QueueTime_count", ("Level", "Host")] == 34
+            assert page["QueueTime_sum", ("Level", "Host")] >= 0
+            assert page["ts_queue_latency_microseconds_total", *model] > 0  # over HTTP, as here
 
 
 def test_a_killed_worker_is_replaced_and_requests_wait_for_the_new_one(torchserve: TorchServe) -> None:
