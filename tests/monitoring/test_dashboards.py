@@ -15,6 +15,21 @@ QUERIES = list(dashboards.queries())
 WITHOUT_GPU = [query for query in QUERIES if not query.gpu]
 
 
+# Titles of the panels in which a line at 0 is the good news. In every other one something has to move.
+ZERO_WHEN_WELL = {
+    "Alerts",
+    "Circuit breakers",
+    "Error budget's pace",
+    "Error ratio",
+    "Errors",
+    "Failed requests",
+    "Failures",
+    "Firing alerts",
+    "Queue",
+    "Refused",
+}
+
+
 def faults(monitored: Monitored, queries: list[Query], **values: str) -> list[str]:
     """The panels that are empty with `values` chosen, and what Prometheus was asked for them."""
     chosen = {"model": "digits", **values}
@@ -46,6 +61,18 @@ def test_only_the_queries_of_gpus_are_left_out() -> None:
 def test_every_query_returns_data_under_load(monitored: Monitored) -> None:
     assert len(WITHOUT_GPU) > 50
     monitored.wait_for(lambda: not faults(monitored, WITHOUT_GPU), lambda: "\n".join(faults(monitored, WITHOUT_GPU)))
+
+
+def test_a_panel_lies_at_zero_only_where_that_is_good_news(monitored: Monitored) -> None:
+    """A counter that is there and never counts looks like an answer."""
+    moves: dict[str, bool] = {}
+    for query in WITHOUT_GPU:
+        if not query.title.startswith("$"):
+            answer = dashboards.run(monitored.url, query, {"model": "digits"})
+            above = any(value > 0 for series in answer for value in series.values)
+            moves[query.where] = moves.get(query.where, False) or above
+    still = {where for where, any_above in moves.items() if not any_above}
+    assert {where for where in still if where.partition(": ")[2] not in ZERO_WHEN_WELL} == set()
 
 
 @pytest.mark.parametrize(("runtime", "other"), [("torch", "tf"), ("tf", "torch")], ids=["torch", "tf"])

@@ -53,7 +53,12 @@ def used(expression: str) -> Series:
 
 def foreign(expression: str) -> set[str]:
     """Names of the series that others make: the workers and a GPU's exporter."""
-    return set(re.findall(r"(?<![\w:])(:tensorflow:[\w:]+|ts_\w+|DCGM_\w+)", _without_strings(expression)))
+    return set(
+        re.findall(
+            r"(?<![\w:])(:tensorflow:[\w:]+|ts_\w+|handler_\w+|QueueTime_\w+|WorkerThreadTime_\w+|DCGM_\w+)",
+            _without_strings(expression),
+        )
+    )
 
 
 def _without_strings(expression: str) -> str:
