@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,47 @@ def test_the_gateways_environment_names_settings_that_exist() -> None:
     assert services("docker-compose.yml")["gateway"]["environment"].keys() <= set(environment_names(Settings))
 
 
+@pytest.fixture(scope="module")
+def load_options() -> dict[str, Any]:
+    """Defaults of the locustfile's and locust's own options, by variable.
+
+    From another process: locust patches the one it is in.
+    """
+    ask = """
+import json, loadtests.locustfile
+from locust.argument_parser import get_parser
+print(json.dumps({each.env_var: each.default for each in get_parser()._actions if getattr(each, "env_var", None)}))
+"""
+    run = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    return dict(json.loads(run.stdout))
+
+
+def test_the_load_tests_environment_names_options_that_exist(load_options: dict[str, Any]) -> None:
+    passed_on = set(services("docker-compose.yml")["locust"]["environment"])
+    assert passed_on <= load_options.keys()
+    assert passed_on >= {name for name in load_options if name.startswith("TANDEM_")} - {"TANDEM_LOAD_SUMMARY_JSON"}
+
+
+def test_the_load_tests_example_settings_show_the_defaults(load_options: dict[str, Any]) -> None:
+    example = (ROOT / ".env.example").read_text()
+    shown = dict(re.findall(r"^#(TANDEM_LOAD_\w+)=(.*)$", example, re.MULTILINE))
+    assert (ROOT / shown.pop("TANDEM_LOAD_IMAGES")).resolve() == Path(load_options["TANDEM_LOAD_IMAGES"])
+    assert shown == {name: str(load_options[name]) for name in shown}
+    assert shown
+
+
+def test_load_workers_are_what_their_master_is_and_find_it() -> None:
+    compose = services("docker-compose.yml")
+    master, worker = compose["locust"], compose["locust_worker"]
+    alone = {"command", "depends_on", "environment", "healthcheck", "ports"}
+    assert {name: value for name, value in master.items() if name not in alone} == {
+        name: value for name, value in worker.items() if name not in alone
+    }
+    assert "--master" in master["command"]
+    assert worker["command"] == ["--worker", "--master-host=locust"]
+    assert worker["depends_on"] == {"locust": {"condition": "service_healthy"}}
+
+
 def test_workers_are_addressed_by_names_that_the_network_knows() -> None:
     compose = services("docker-compose.yml")
     known = {
@@ -139,7 +182,7 @@ def test_the_example_settings_are_the_variables_that_the_compose_files_read() ->
         for name, value in service.get("environment", {}).items()
         if value is None
     }
-    assert set(re.findall(r"^#(TANDEM_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == read
+    assert set(re.findall(r"^#((?:TANDEM|LOCUST)_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == read
 
 
 def test_the_example_settings_show_the_defaults() -> None:

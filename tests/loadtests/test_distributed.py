@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import yaml
+
 from tests.loadtests.conftest import Seen
-from tests.support.locust import headless, started, web
+from tests.support.locust import ROOT, headless, started, web
 from tests.support.stack import HOST, free_ports
+
+
+def connected(port: str) -> bool:
+    """What the health check of the load workers' container says, of a master on another port."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    _, _, *arguments = compose["services"]["locust_worker"]["healthcheck"]["test"]
+    command = [sys.executable, *(argument.replace("5557", port) for argument in arguments)]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def test_the_master_has_the_figures_of_its_workers_and_they_its_options(canned: Seen) -> None:
@@ -24,12 +36,14 @@ def test_the_master_has_the_figures_of_its_workers_and_they_its_options(canned: 
     )
     worker = ("--worker", "--master-host", HOST, "--master-port", port)
     users = 6
+    assert not connected(port)
     with (
         web(*master, "--host", canned.url, "--model", "shapes", "-u", str(users), "-r", "6", "-t", "4s") as locust,
         started(*worker),
         started(*worker),
     ):
         locust.await_users(users)
+        assert connected(port)
         shares = locust.metrics()["tandem_load_users"]
         locust.await_users(0)
 
