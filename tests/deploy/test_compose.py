@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from gateway.settings import Settings
+from tests.support.locust import options
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU, GPU = ("docker-compose.yml",), ("docker-compose.yml", "docker-compose.gpu.yml")
@@ -115,32 +114,19 @@ def test_the_gateways_environment_names_settings_that_exist() -> None:
     assert services("docker-compose.yml")["gateway"]["environment"].keys() <= set(environment_names(Settings))
 
 
-@pytest.fixture(scope="module")
-def load_options() -> dict[str, Any]:
-    """Defaults of the locustfile's and locust's own options, by variable.
-
-    From another process: locust patches the one it is in.
-    """
-    ask = """
-import json, loadtests.locustfile
-from locust.argument_parser import get_parser
-print(json.dumps({each.env_var: each.default for each in get_parser()._actions if getattr(each, "env_var", None)}))
-"""
-    run = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
-    return dict(json.loads(run.stdout))
-
-
-def test_the_load_tests_environment_names_options_that_exist(load_options: dict[str, Any]) -> None:
+def test_the_load_tests_environment_names_options_that_exist() -> None:
+    load_options = {option.variable for option in options()}
     passed_on = set(services("docker-compose.yml")["locust"]["environment"])
-    assert passed_on <= load_options.keys()
+    assert passed_on <= load_options
     assert passed_on >= {name for name in load_options if name.startswith("TANDEM_")} - {"TANDEM_LOAD_SUMMARY_JSON"}
 
 
-def test_the_load_tests_example_settings_show_the_defaults(load_options: dict[str, Any]) -> None:
+def test_the_load_tests_example_settings_show_the_defaults() -> None:
+    defaults = {option.variable: option.default for option in options()}
     example = (ROOT / ".env.example").read_text()
     shown = dict(re.findall(r"^#(TANDEM_LOAD_\w+)=(.*)$", example, re.MULTILINE))
-    assert (ROOT / shown.pop("TANDEM_LOAD_IMAGES")).resolve() == Path(load_options["TANDEM_LOAD_IMAGES"])
-    assert shown == {name: str(load_options[name]) for name in shown}
+    assert (ROOT / shown.pop("TANDEM_LOAD_IMAGES")).resolve() == Path(defaults["TANDEM_LOAD_IMAGES"])
+    assert shown == {name: defaults[name] for name in shown}
     assert shown
 
 

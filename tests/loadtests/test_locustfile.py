@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.loadtests.conftest import Seen
-from tests.support.locust import ROOT, headless
+from tests.support.locust import ROOT, headless, web
 
 ROWS = {"torch predict", "tf predict", "compare"}
 SAMPLES = ROOT / "models" / "digits" / "samples"
@@ -114,3 +114,14 @@ def test_a_model_without_pictures_of_its_own_needs_a_folder(tmp_path: Path) -> N
     assert run.returncode == 1
     assert f"nor in {ROOT / 'models' / 'flowers' / 'samples'}: with --images" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_the_web_interface_can_ask_another_model_and_says_that_it_has_no_pictures(canned: Seen) -> None:
+    form = {"user_count": "1", "spawn_rate": "1", "host": canned.url}
+    with web("AutoUser") as locust:
+        locust.await_state("ready")
+        locust.client.post("/swarm", data=form | {"model": "flowers"})
+        locust.until(lambda: "no picture in " in str(locust.client.get("/logs").json()["master"]))
+        assert not canned.paths
+        locust.client.post("/swarm", data=form | {"model": "shapes"})
+        locust.until(lambda: set(canned.paths) == {"/v1/models/shapes/predict"})

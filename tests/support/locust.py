@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,6 +25,25 @@ _PATIENCE_S = 60
 
 Samples = dict[tuple[str, ...], float]
 """The values of a series' samples, by the values of its labels, in the order of the labels' names."""
+
+
+class Option(NamedTuple):
+    name: str
+    variable: str
+    default: str
+
+
+@cache
+def options() -> list[Option]:
+    """What the locustfile and locust itself can be told; from another process, for locust patches the one it is in."""
+    ask = """
+import json, loadtests.locustfile
+from locust.argument_parser import get_parser
+actions = [each for each in get_parser()._actions if getattr(each, "env_var", None)]
+print(json.dumps([[each.option_strings[-1], each.env_var, str(each.default)] for each in actions]))
+"""
+    run = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [Option(*each) for each in json.loads(run.stdout)]
 
 
 def headless(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
