@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from gateway.settings import Settings
+from tests.support.locust import options
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ("docker-compose.yml",)
@@ -124,6 +125,34 @@ def test_the_gateways_environment_names_settings_that_exist() -> None:
     assert services("docker-compose.yml")["gateway"]["environment"].keys() <= set(environment_names(Settings))
 
 
+def test_the_load_tests_environment_names_options_that_exist() -> None:
+    load_options = {option.variable for option in options()}
+    passed_on = set(services("docker-compose.yml")["locust"]["environment"])
+    assert passed_on <= load_options
+    assert passed_on >= {name for name in load_options if name.startswith("TANDEM_")} - {"TANDEM_LOAD_SUMMARY_JSON"}
+
+
+def test_the_load_tests_example_settings_show_the_defaults() -> None:
+    defaults = {option.variable: option.default for option in options()}
+    example = (ROOT / ".env.example").read_text()
+    shown = dict(re.findall(r"^#(TANDEM_LOAD_\w+)=(.*)$", example, re.MULTILINE))
+    assert (ROOT / shown.pop("TANDEM_LOAD_IMAGES")).resolve() == Path(defaults["TANDEM_LOAD_IMAGES"])
+    assert shown == {name: defaults[name] for name in shown}
+    assert shown
+
+
+def test_load_workers_are_what_their_master_is_and_find_it() -> None:
+    compose = services("docker-compose.yml")
+    master, worker = compose["locust"], compose["locust_worker"]
+    alone = {"command", "depends_on", "environment", "healthcheck", "ports"}
+    assert {name: value for name, value in master.items() if name not in alone} == {
+        name: value for name, value in worker.items() if name not in alone
+    }
+    assert "--master" in master["command"]
+    assert worker["command"] == ["--worker", "--master-host=locust"]
+    assert worker["depends_on"] == {"locust": {"condition": "service_healthy"}}
+
+
 def test_workers_are_addressed_by_names_that_the_network_knows() -> None:
     compose = services("docker-compose.yml")
     known = {
@@ -150,7 +179,7 @@ def test_the_example_settings_are_the_variables_that_the_compose_files_read() ->
         for name, value in service.get("environment", {}).items()
         if value is None
     }
-    assert set(re.findall(r"^#(TANDEM_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == read
+    assert set(re.findall(r"^#((?:TANDEM|LOCUST)_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == read
 
 
 def test_the_example_settings_show_the_defaults() -> None:

@@ -60,20 +60,19 @@ def named_in(source: Path) -> Iterator[str]:
             yield str(node.value)
 
 
-def entry(dockerfile: Path) -> str | None:
-    """The module that `python -m` runs in the image."""
-    found = re.search(r'^ENTRYPOINT \["python", "-m", "([\w.]+)"\]$', dockerfile.read_text(), re.MULTILINE)
-    if found is None:
-        return None
+def entry(dockerfile: Path) -> str:
+    """The module that the image runs."""
+    text = dockerfile.read_text()
+    if locustfile := re.search(r'^ENTRYPOINT \["locust", "--locustfile", "([\w/]+)\.py"\]$', text, re.MULTILINE):
+        return locustfile[1].replace("/", ".")
+    found = re.search(r'^ENTRYPOINT \["python", "-m", "([\w.]+)"\]$', text, re.MULTILINE)
+    assert found
     return found[1] if "." in found[1] else f"{found[1]}.__main__"
 
 
 @every_dockerfile
 def test_modules_of_ours_that_the_image_runs_are_in_it(dockerfile: Path) -> None:
     module = entry(dockerfile)
-    if module is None:
-        assert dockerfile.parent.name == "loadtests"
-        return
     there = [ROOT / path for path in copied(dockerfile)]
     start = file_of(module)
     assert start, module
@@ -84,6 +83,12 @@ def test_modules_of_ours_that_the_image_runs_are_in_it(dockerfile: Path) -> None
         new = {found for name in named_in(source) if (found := file_of(name))} - seen
         todo += new
         seen |= new
+
+
+def test_the_image_for_load_tests_has_the_pictures_of_every_bundled_model() -> None:
+    samples = {str(path.relative_to(ROOT)) for path in ROOT.glob("models/*/samples")}
+    assert samples
+    assert samples <= set(copied(ROOT / "loadtests" / "Dockerfile"))
 
 
 @every_dockerfile
