@@ -55,7 +55,7 @@ class Jobs:
         if what == "add" and not children.python("torch").exists():
             raise Conflict(
                 "This gateway's machine has no environments to convert models in. Run `tandem models add` where"
-                " they are, on the same store."
+                " they are, on the same store; in the Docker stack: `docker compose run --rm models add`."
             )
         job = Job(what, model)
         self._jobs[job.id] = job

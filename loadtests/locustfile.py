@@ -2,171 +2,107 @@
 
 locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 --headless -u 8 -r 8 -t 20s
 locust -f loadtests/locustfile.py --host … TorchUser TfUser        only these kinds of user
-locust -f loadtests/locustfile.py --host … --class-picker          choose them in the web interface
+locust -f loadtests/locustfile.py --host … --class-picker          choose them, and a shape, in the web interface
+locust -f loadtests/locustfile.py --host … --headless -u 40 -r 10 --shape step
+
+docs/load-tests.md tells more.
 """
 
 from __future__ import annotations
 
-import itertools
-import random
+import logging
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
-from locust import FastHttpUser, events, task
+from locust import events
 from locust.argument_parser import LocustArgumentParser
-from locust.contrib.fasthttp import FastResponse
 from locust.env import Environment
+from locust.exception import StopTest
+from locust.runners import MasterRunner, WorkerRunner
 
 # locust imports this file by its path, from whatever folder it is started in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from loadtests.metrics import serve_metrics
+from loadtests.options import add_options
+from loadtests.pictures import NoPictures, find
+from loadtests.shapes import SHAPES, SpikeShape, SteadyShape, StepShape
+from loadtests.summary import show, summarise, write
+from loadtests.users import AutoUser, CompareUser, TfUser, TorchUser, Uploader
 
-SAMPLES = Path(__file__).resolve().parents[1] / "models" / "digits" / "samples"
-MEDIA_TYPES = {
-    ".bmp": "image/bmp",
-    ".gif": "image/gif",
-    ".jpeg": "image/jpeg",
-    ".jpg": "image/jpeg",
-    ".png": "image/png",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".webp": "image/webp",
-}
+__all__ = [
+    "AutoUser",
+    "CompareUser",
+    "SpikeShape",
+    "SteadyShape",
+    "StepShape",
+    "TfUser",
+    "TorchUser",
+]  # locust's to find
 
-
-class Picture(NamedTuple):
-    content: bytes
-    media_type: str
+log = logging.getLogger(__name__)
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_arguments(parser: LocustArgumentParser, **_: Any) -> None:
-    group = parser.add_argument_group("Tandem")
-    group.add_argument("--model", env_var="TANDEM_LOAD_MODEL", default="digits", help="the model to ask")
-    group.add_argument(
-        "--images", env_var="TANDEM_LOAD_IMAGES", default=str(SAMPLES), help="folder of the pictures to upload"
-    )
+    add_options(parser)
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
-def add_metrics(environment: Environment, **_: Any) -> None:
+def prepare(environment: Environment, **_: Any) -> None:
+    # locust takes the first shape that it finds for the one that is wanted.
+    environment.shape_class = None
+    options = environment.parsed_options
+    if options is None or isinstance(environment.runner, WorkerRunner):
+        return  # a worker gets its options from the master, at the start of a run
     serve_metrics(environment)
-
-
-@events.init.add_listener  # type: ignore[untyped-decorator]
-def load_pictures(environment: Environment, **_: Any) -> None:
-    if environment.parsed_options is None:
-        return
-    folder = Path(environment.parsed_options.images)
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in MEDIA_TYPES)
-    if not files:
-        sys.exit(f"no picture in {folder}: name a folder with {', '.join(MEDIA_TYPES)} files with --images")
-    Uploader.pictures = [Picture(path.read_bytes(), MEDIA_TYPES[path.suffix.lower()]) for path in files]
-
-
-class Uploader(FastHttpUser):
-    """Uploads one picture after the other, in a shuffled order of its own, and never waits between them."""
-
-    abstract = True
-    label: ClassVar[str]
-    """Name of its row in locust's table."""
-    path: ClassVar[str]
-    pictures: ClassVar[list[Picture]] = []
-
-    def on_start(self) -> None:
-        self._next: Iterator[Picture] = itertools.cycle(random.sample(self.pictures, k=len(self.pictures)))
-        self._url = self.path.format(model=self.environment.parsed_options.model)
-
-    @task
-    def upload(self) -> None:
-        picture = next(self._next)
-        headers = {"Content-Type": picture.media_type}
-        with self.client.post(
-            self._url,
-            name=self.label,
-            data=picture.content,  # type: ignore[arg-type]  # locust's annotation forgets bytes
-            headers=headers,
-            catch_response=True,
-        ) as response:
-            if response.status_code == 0:
-                return  # no answer: locust counts the failure and says why
-            fault = _fault_of_response(response) or self.fault(response.json())
-            if fault:
-                response.failure(fault)
-
-    def fault(self, answer: Mapping[str, Any]) -> str | None:
-        """What is wrong with the answer, in a few words that repeat when the fault does."""
-        raise NotImplementedError
-
-
-class AutoUser(Uploader):
-    """Leaves the choice of the runtime to the model's policy."""
-
-    weight = 1
-    label = "auto predict"
-    path = "/v1/models/{model}/predict"
-
-    def fault(self, answer: Mapping[str, Any]) -> str | None:
-        return _missing_prediction(answer)
-
-
-class CompareUser(Uploader):
-    """Asks both runtimes at once."""
-
-    weight = 1
-    label = "compare"
-    path = "/v1/models/{model}/compare"
-
-    def fault(self, answer: Mapping[str, Any]) -> str | None:
-        for runtime in ("torch", "tf"):
-            each = answer.get("runtimes", {}).get(runtime, {})
-            if "error" in each:
-                return f"{runtime}: {each['error'].get('code')}"
-            if missing := _missing_prediction(each):
-                return f"{runtime}: {missing}"
-        return None
-
-
-class OneRuntimeUser(Uploader):
-    """Asks one runtime and takes an answer from no other."""
-
-    abstract = True
-    weight = 4
-    runtime: ClassVar[str]
-
-    def fault(self, answer: Mapping[str, Any]) -> str | None:
-        if answer.get("runtime") != self.runtime:
-            return f"asked {self.runtime}, answered by {answer.get('runtime')}"
-        return _missing_prediction(answer)
-
-
-class TorchUser(OneRuntimeUser):
-    label = "torch predict"
-    path = "/v1/models/{model}/predict?runtime=torch"
-    runtime = "torch"
-
-
-class TfUser(OneRuntimeUser):
-    label = "tf predict"
-    path = "/v1/models/{model}/predict?runtime=tf"
-    runtime = "tf"
-
-
-def _fault_of_response(response: FastResponse) -> str | None:
     try:
-        answer = response.json()
-    except ValueError:
-        return f"{response.status_code} without JSON"
-    if not isinstance(answer, dict):
-        return f"{response.status_code} with JSON that is not an object"
-    if response.status_code != 200:
-        return f"{response.status_code} {answer.get('code', 'without a code')}"
-    return None
+        find(Path(options.images), options.model)
+        if options.shape != "none":
+            shape = SHAPES[options.shape]()
+            shape.runner = environment.runner
+            environment.shape_class = shape
+            if options.headless or options.autostart:
+                shape.check(options)
+            elif options.class_picker:
+                log.warning(
+                    "The shape that the web interface's class picker sends counts, not --shape %s", options.shape
+                )
+    except (NoPictures, ValueError) as error:
+        sys.exit(str(error))
 
 
-def _missing_prediction(answer: Mapping[str, Any]) -> str | None:
-    results = answer.get("results")
-    return None if results and all(each.get("predictions") for each in results) else "no prediction"
+@events.quitting.add_listener  # type: ignore[untyped-decorator]
+def sum_up(environment: Environment, **_: Any) -> None:
+    """After the workers' last reports: locust calls the listeners of this event in reverse, and its own came later."""
+    if environment.parsed_options is None or isinstance(environment.runner, WorkerRunner):
+        return
+    if isinstance(environment.runner, MasterRunner):
+        # locust counts them in its exit code and shows them in the web interface alone.
+        for each in environment.runner.exceptions.values():
+            log.error("%s: %s", ", ".join(sorted(each["nodes"])), each["msg"])
+    # Now, not at the end: locust's --json-file empties the table.
+    summary = summarise(environment.stats)
+    if environment.parsed_options.summary_json:
+        write(summary, Path(environment.parsed_options.summary_json))
+    # At the end: below locust's own tables.
+    events.quit.add_listener(lambda **_: show(summary))  # type: ignore[no-untyped-call]
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def load_pictures(environment: Environment, **_: Any) -> None:
+    """In every process that has users, for each run: the web interface may have changed the options."""
+    options = environment.parsed_options
+    if options is None:
+        return
+    try:
+        Uploader.pictures = find(Path(options.images), options.model)
+    except NoPictures as error:
+        if not isinstance(environment.runner, WorkerRunner):
+            raise StopTest(str(error)) from error
+        # Only by this event does the master hear of it, and does its run fail.
+        log.error(error)
+        environment.events.user_error.fire(user_instance=None, exception=error, tb=error.__traceback__)  # type: ignore[no-untyped-call]
+        environment.process_exit_code = 1
+        environment.runner.quit()

@@ -24,17 +24,17 @@ def say(line: str) -> None:
 def build(store: Path, view: Path) -> None:
     """Bring the packages of the bundled models up to date, and the serving view of every package in the store.
 
-    To be run while no worker runs: what was removed counts as unloaded. Raises StepFailed or ParityFailure.
+    What was removed, and workers may still have loaded, stays in the view: the gateway takes it out.
+
+    Raises StepFailed or ParityFailure.
     """
-    for version in stored.retired(store):
-        lifecycle.forget(store, version)
+    lifecycle.clean_view(store, view)
     with locked(store):
         for recipe in BUNDLED:
             folder = store / recipe.name / str(recipe.version)
             if not package.is_current(recipe, folder):
                 package.build(recipe, folder, say)
         models = stored.models(store)
-        serving.clean(models, view)
         for name, numbers in models.items():
             for folder in (store / name / str(number) for number in numbers):
                 try:

@@ -14,10 +14,13 @@ import yaml
 from pydantic import BaseModel
 
 from gateway.settings import Settings
+from tests.support.locust import options
 
 ROOT = Path(__file__).resolve().parents[2]
-CPU, GPU = ("docker-compose.yml",), ("docker-compose.yml", "docker-compose.gpu.yml")
-PUBLISHED = {"gateway", "grafana", "locust", "prometheus"}
+CPU = ("docker-compose.yml",)
+GPU = (*CPU, "docker-compose.gpu.yml")
+EMBEDDED = (*CPU, "docker-compose.embedded.yml")
+PUBLISHED = {"gateway", "grafana", "locust"}
 
 
 def services(file: str) -> dict[str, dict[str, Any]]:
@@ -32,7 +35,7 @@ def clients() -> Iterator[list[str]]:
         yield ["docker", "compose"]
 
 
-@pytest.mark.parametrize("files", [CPU, GPU], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("files", [CPU, GPU, EMBEDDED], ids=["cpu", "gpu", "embedded"])
 def test_compose_accepts_the_files(files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     found = list(clients())
     if not found:
@@ -51,7 +54,7 @@ def test_every_image_is_pinned_to_a_full_version(file: str) -> None:
     images = {name: service["image"] for name, service in services(file).items() if "image" in service}
     assert images
     for name, image in images.items():
-        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-gpu)?", image), f"{name}: {image}"
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-[\w.-]+)?", image), f"{name}: {image}"
 
 
 def test_both_variants_run_the_same_tensorflow_serving() -> None:
@@ -59,8 +62,15 @@ def test_both_variants_run_the_same_tensorflow_serving() -> None:
     assert gpu == f"{cpu}-gpu"
 
 
-def test_the_gpu_file_changes_only_services_that_exist() -> None:
-    assert services("docker-compose.gpu.yml").keys() <= services("docker-compose.yml").keys()
+def test_the_other_files_change_services_that_exist_and_add_the_gpus_exporter() -> None:
+    known = services("docker-compose.yml").keys()
+    assert services("docker-compose.embedded.yml").keys() <= known
+    assert services("docker-compose.gpu.yml").keys() - known == {"dcgm_exporter"}
+
+
+def test_the_stand_in_does_not_go_by_the_name_of_the_official_image() -> None:
+    (standing_in,) = services("docker-compose.embedded.yml").values()
+    assert "tensorflow" not in standing_in["image"]
 
 
 def test_files_that_services_mount_and_build_from_exist() -> None:
@@ -87,11 +97,13 @@ def test_workers_are_on_no_network_but_the_internal_one() -> None:
 
 
 def test_every_service_is_confined_and_limited() -> None:
-    for name, service in services("docker-compose.yml").items():
+    exporter = {"dcgm_exporter": services("docker-compose.gpu.yml")["dcgm_exporter"]}
+    for name, service in (services("docker-compose.yml") | exporter).items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}, name
+        assert service["restart"] in ("no", "unless-stopped"), name
         assert "healthcheck" in service or service["restart"] == "no", name
 
 
@@ -113,6 +125,34 @@ def test_the_gateways_environment_names_settings_that_exist() -> None:
     assert services("docker-compose.yml")["gateway"]["environment"].keys() <= set(environment_names(Settings))
 
 
+def test_the_load_tests_environment_names_options_that_exist() -> None:
+    load_options = {option.variable for option in options()}
+    passed_on = set(services("docker-compose.yml")["locust"]["environment"])
+    assert passed_on <= load_options
+    assert passed_on >= {name for name in load_options if name.startswith("TANDEM_")} - {"TANDEM_LOAD_SUMMARY_JSON"}
+
+
+def test_the_load_tests_example_settings_show_the_defaults() -> None:
+    defaults = {option.variable: option.default for option in options()}
+    example = (ROOT / ".env.example").read_text()
+    shown = dict(re.findall(r"^#(TANDEM_LOAD_\w+)=(.*)$", example, re.MULTILINE))
+    assert (ROOT / shown.pop("TANDEM_LOAD_IMAGES")).resolve() == Path(defaults["TANDEM_LOAD_IMAGES"])
+    assert shown == {name: defaults[name] for name in shown}
+    assert shown
+
+
+def test_load_workers_are_what_their_master_is_and_find_it() -> None:
+    compose = services("docker-compose.yml")
+    master, worker = compose["locust"], compose["locust_worker"]
+    alone = {"command", "depends_on", "environment", "healthcheck", "ports"}
+    assert {name: value for name, value in master.items() if name not in alone} == {
+        name: value for name, value in worker.items() if name not in alone
+    }
+    assert "--master" in master["command"]
+    assert worker["command"] == ["--worker", "--master-host=locust"]
+    assert worker["depends_on"] == {"locust": {"condition": "service_healthy"}}
+
+
 def test_workers_are_addressed_by_names_that_the_network_knows() -> None:
     compose = services("docker-compose.yml")
     known = {
@@ -125,13 +165,21 @@ def test_workers_are_addressed_by_names_that_the_network_knows() -> None:
     assert known[environment["TANDEM_TORCH__MANAGEMENT_ADDRESS"].split(":")[0]] == "torch_worker"
     assert known[environment["TANDEM_TF__ADDRESS"].split(":")[0]] == "tf_worker"
     scraped = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    everything = [service for file in GPU for service in services(file).items()]
+    names = {name for name, _ in everything} | {
+        alias
+        for _, service in everything
+        if isinstance(service.get("networks"), dict)
+        for network in service["networks"].values()
+        for alias in network["aliases"]
+    }
     for job in scraped:
         for discovery in job.get("dns_sd_configs", []):
-            assert all(name in known or name in compose for name in discovery["names"])
+            assert set(discovery["names"]) <= names
 
 
 def test_the_example_settings_are_the_variables_that_the_compose_files_read() -> None:
-    text = "".join((ROOT / file).read_text() for file in GPU)
+    text = "".join((ROOT / file).read_text() for file in (*GPU, *EMBEDDED))
     passed_on = services("docker-compose.yml")
     read = set(re.findall(r"\$\{(TANDEM_\w+)", text)) | {
         name
@@ -139,7 +187,7 @@ def test_the_example_settings_are_the_variables_that_the_compose_files_read() ->
         for name, value in service.get("environment", {}).items()
         if value is None
     }
-    assert set(re.findall(r"^#(TANDEM_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == read
+    assert set(re.findall(r"^#((?:TANDEM|LOCUST)_\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)) == read
 
 
 def test_the_example_settings_show_the_defaults() -> None:

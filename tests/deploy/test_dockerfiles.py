@@ -21,8 +21,10 @@ def copied(dockerfile: Path) -> list[str]:
     return [source for line in lines for source in line.split()[:-1]]
 
 
-def last_stage(dockerfile: Path) -> str:
-    return dockerfile.read_text().rpartition("\nFROM ")[2]
+def stage_with_the_code(dockerfile: Path) -> str:
+    """The stage that says as whom to run; others may stand on it."""
+    (found,) = (stage for stage in dockerfile.read_text().split("\nFROM ") if "\nUSER " in stage)
+    return found
 
 
 def test_there_is_an_image_for_every_role() -> None:
@@ -58,20 +60,19 @@ def named_in(source: Path) -> Iterator[str]:
             yield str(node.value)
 
 
-def entry(dockerfile: Path) -> str | None:
-    """The module that `python -m` runs in the image."""
-    found = re.search(r'^ENTRYPOINT \["python", "-m", "([\w.]+)"\]$', dockerfile.read_text(), re.MULTILINE)
-    if found is None:
-        return None
+def entry(dockerfile: Path) -> str:
+    """The module that the image runs."""
+    text = dockerfile.read_text()
+    if locustfile := re.search(r'^ENTRYPOINT \["locust", "--locustfile", "([\w/]+)\.py"\]$', text, re.MULTILINE):
+        return locustfile[1].replace("/", ".")
+    found = re.search(r'^ENTRYPOINT \["python", "-m", "([\w.]+)"\]$', text, re.MULTILINE)
+    assert found
     return found[1] if "." in found[1] else f"{found[1]}.__main__"
 
 
 @every_dockerfile
 def test_modules_of_ours_that_the_image_runs_are_in_it(dockerfile: Path) -> None:
     module = entry(dockerfile)
-    if module is None:
-        assert dockerfile.parent.name == "loadtests"
-        return
     there = [ROOT / path for path in copied(dockerfile)]
     start = file_of(module)
     assert start, module
@@ -84,21 +85,29 @@ def test_modules_of_ours_that_the_image_runs_are_in_it(dockerfile: Path) -> None
         seen |= new
 
 
+def test_the_image_for_load_tests_has_the_pictures_of_every_bundled_model() -> None:
+    samples = {str(path.relative_to(ROOT)) for path in ROOT.glob("models/*/samples")}
+    assert samples
+    assert samples <= set(copied(ROOT / "loadtests" / "Dockerfile"))
+
+
 @every_dockerfile
 def test_code_is_copied_after_everything_that_is_slow(dockerfile: Path) -> None:
-    code = re.split(r"^COPY (?!--from)", last_stage(dockerfile), maxsplit=1, flags=re.MULTILINE)[1]
+    code = re.split(r"^COPY (?!--from)", stage_with_the_code(dockerfile), maxsplit=1, flags=re.MULTILINE)[1]
     assert "\nRUN " not in code
     assert "\nCOPY --from" not in code
 
 
 @every_dockerfile
 def test_the_image_does_not_run_as_root(dockerfile: Path) -> None:
-    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", last_stage(dockerfile), re.MULTILINE)
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", stage_with_the_code(dockerfile), re.MULTILINE)
 
 
 @every_dockerfile
 def test_the_base_image_is_pinned(dockerfile: Path) -> None:
-    assert set(re.findall(r"^FROM (\S+)", dockerfile.read_text(), re.MULTILINE)) == {"python:3.11-slim-bookworm"}
+    text = dockerfile.read_text()
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE))
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) - stages == {"python:3.11-slim-bookworm"}
 
 
 @every_dockerfile

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import httpx
+import re
+
 import pytest
 
-from tests.support.locust import web
+from tests.support.locust import ROOT, web
 
-
-@pytest.fixture
-def gateway_url(client: httpx.Client) -> str:
-    return str(client.base_url).rstrip("/")
+PAGE = (ROOT / "docs" / "load-tests.md").read_text()
 
 
 def test_the_page_has_the_figures_of_locusts_table(gateway_url: str) -> None:
@@ -31,4 +29,6 @@ def test_the_page_has_the_figures_of_locusts_table(gateway_url: str) -> None:
         within = [count for (_, row_name), count in buckets if row_name == name]
         assert within == sorted(within)
         assert within[-1] == row["num_requests"]
+    described = re.findall(r"^\| `(tandem_\w+)` \|", PAGE, re.MULTILINE)
+    assert set(described) == {re.sub("_(bucket|count|sum)$", "", name) for name in metrics}
     assert metrics["tandem_load_users"] == {(each,): 0 for each in ("AutoUser", "CompareUser", "TfUser", "TorchUser")}
