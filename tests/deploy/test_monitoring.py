@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import yaml
 
+from gateway.settings import Settings
 from tests.support import dashboards
 from tests.support.series import foreign, known, rules, used
 from tests.support.stack import ROOT
@@ -67,8 +69,23 @@ def test_every_alert_is_seen_firing_in_a_unit_test() -> None:
     assert fired == set(NAMES)
 
 
-def test_prometheus_reads_the_folder_of_rules() -> None:
-    assert yaml.safe_load((MONITORING / "prometheus.yml").read_text())["rule_files"] == ["rules/*.yml"]
+def configuration(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((MONITORING / name).read_text()))
+
+
+def test_the_embedded_stack_is_scraped_as_the_one_in_docker_on_its_default_ports() -> None:
+    docker, embedded = configuration("prometheus.yml"), configuration("prometheus-embedded.yml")
+    jobs = {job["job_name"]: job for job in docker["scrape_configs"] if job["job_name"] != "gpu"}
+    defaults = Settings()
+    ports = {"gateway": defaults.http.port, "torch": defaults.torch.metrics_port, "tf": defaults.tf.rest_port}
+    for job in embedded["scrape_configs"]:
+        name = job["job_name"]
+        assert job.get("metrics_path") == jobs.pop(name).get("metrics_path")
+        (target,) = job["static_configs"][0]["targets"]
+        assert target.partition(":")[2] == str(ports.get(name, target.partition(":")[2]))
+    assert not jobs
+    assert docker["rule_files"] == embedded["rule_files"] == ["rules/*.yml"]
+    assert docker["global"] == embedded["global"]
 
 
 def test_the_budgets_alerts_count_with_the_interval_at_which_the_rates_are_recorded() -> None:

@@ -11,8 +11,9 @@ from tests.support.prometheus import MONITORING, promtool
 RULE_TESTS = sorted((MONITORING / "tests").glob("*.yml"))
 
 
-def test_prometheus_accepts_the_configuration_and_the_rules_that_it_names() -> None:
-    run = promtool("check", "config", "--lint=all", "--lint-fatal", "prometheus.yml")
+@pytest.mark.parametrize("file", ["prometheus.yml", "prometheus-embedded.yml"])
+def test_prometheus_accepts_the_configuration_and_the_rules_that_it_names(file: str) -> None:
+    run = promtool("check", "config", "--lint=all", "--lint-fatal", file)
     assert run.returncode == 0, run.stderr
     for rules in (MONITORING / "rules").glob("*.yml"):
         assert f"rules/{rules.name}" in run.stdout
