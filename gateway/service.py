@@ -204,8 +204,10 @@ class Service:
         if len(found) != 2:
             return None
         agreement, pictures = await self._postprocess(question, partial(TASKS[spec.task].compare, *found))
+        # Both at once: of a series that appears with its first count, Prometheus sees no increase.
+        agree, disagree = (self._metrics.agreement.labels(spec.name, outcome) for outcome in ("agree", "disagree"))
         for same, difference in pictures:
-            self._metrics.agreement.labels(spec.name, "agree" if same else "disagree").inc()
+            (agree if same else disagree).inc()
             self._metrics.score_difference.labels(spec.name).observe(difference)
         return agreement
 

@@ -11,7 +11,7 @@ from tests.monitoring.conftest import Monitored
 from tests.support import dashboards
 from tests.support.dashboards import Query
 
-QUERIES = list(dashboards.queries())
+QUERIES = dashboards.queries()
 WITHOUT_GPU = [query for query in QUERIES if not query.gpu]
 
 
@@ -31,13 +31,7 @@ ZERO_WHEN_WELL = {
 
 
 def faults(monitored: Monitored, queries: list[Query], **values: str) -> list[str]:
-    """The panels that are empty with `values` chosen, and what Prometheus was asked for them."""
-    chosen = {"model": "digits", **values}
-    return [
-        f"{query.where}: {fault} from {dashboards.interpolated(query, chosen)}"
-        for query in queries
-        if (fault := dashboards.fault(dashboards.run(monitored.url, query, chosen)))
-    ]
+    return dashboards.faults(monitored.url, queries, {"model": "digits", **values})
 
 
 def shown(monitored: Monitored, title: str) -> set[tuple[str, ...]]:

@@ -16,12 +16,19 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.support import debian
 from tests.support.stack import HOST, ROOT, free_ports
 
 _PATIENCE_S = 300
 """For a container to become healthy, or another thing to happen, on a busy machine."""
 _BUILD_PATIENCE_S = 3600
 _LABEL = "com.docker.compose"
+
+
+def install() -> None:
+    """Make sure that Docker and Compose are there. Ends the process with what to do where they cannot be had."""
+    if not shutil.which("docker") or not _has_plugin():
+        debian.install(("docker", "docker-compose"), ("docker.io", "docker-compose"))
 
 
 class EngineMissing(Exception):
@@ -41,14 +48,11 @@ def inspect(name: str) -> dict[str, Any]:
 @contextmanager
 def engine() -> Iterator[None]:
     """A Docker engine for the block: the one that answers, or one started here. Raises EngineMissing."""
-    by_hand = "Install Docker with Compose (on Debian: apt-get install docker.io docker-compose) and start its engine."
-    if not shutil.which("docker"):
-        raise EngineMissing(f"docker is not on the PATH. {by_hand}")
     if _answers():
         yield
         return
     if os.geteuid() != 0 or not shutil.which("dockerd"):
-        raise EngineMissing(f"No Docker engine answers, and only root can start dockerd. {by_hand}")
+        raise EngineMissing("No Docker engine answers, and only root can start dockerd: start it, and run this again.")
     with subprocess.Popen(["dockerd"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             wait_until(_answers, lambda: f"dockerd does not answer; it ended with {process.poll()}", patience_s=60)
@@ -194,3 +198,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], timeout_s: floa
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         )
     return done.stdout
+
+
+if __name__ == "__main__":
+    install()

@@ -147,6 +147,15 @@ def fault(answer: Sequence[Series]) -> str | None:
     return None
 
 
+def faults(url: str, asked: Sequence[Query], values: Mapping[str, str]) -> list[str]:
+    """The panels of `asked` that are empty with `values` chosen, and what Prometheus was asked for them."""
+    return [
+        f"{query.where}: {found} from {interpolated(query, values)}"
+        for query in asked
+        if (found := fault(run(url, query, values)))
+    ]
+
+
 def _ask(url: str, parameters: Mapping[str, str]) -> Any:
     answer = httpx.get(url, params=parameters, timeout=30).json()
     if answer["status"] != "success":

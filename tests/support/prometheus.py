@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.support import debian
 from tests.support.stack import HOST, ROOT, free_ports
 
 MONITORING = ROOT / "monitoring"
@@ -27,16 +26,8 @@ def installed() -> bool:
 
 
 def install() -> None:
-    """Make sure that PROGRAMS are on the PATH. Ends the process with what to do where they cannot be had."""
-    if installed():
-        return
-    by_hand = "Install Debian's package prometheus, or put prometheus and promtool (2.42 or newer) on the PATH."
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        sys.exit(f"prometheus is missing, and only root can install it, with apt-get. {by_hand}")
-    for command in (["update", "-qq"], ["install", "-qq", "--no-install-recommends", "prometheus"]):
-        run = subprocess.run(["apt-get", *command], env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, check=False)
-        if run.returncode:
-            sys.exit(f"apt-get {' '.join(command)} ended with {run.returncode}. {by_hand}")
+    """Make sure that there is one. Ends the process with what to do where it cannot be had."""
+    debian.install(PROGRAMS, ("prometheus",))
 
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
