@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -30,6 +31,8 @@ from gateway.settings import TracingSettings
 from gateway.spans import Call, Exemplar, Inference, Trace
 from gateway.stages import STAGES, Stage, StageClock
 from modelkit.spec import RuntimeName
+
+_log = structlog.get_logger(__name__)
 
 _EXPORT_TIMEOUT_S = 5.0
 _FLUSH_S = 3.0
@@ -68,11 +71,15 @@ class Tracing:
         return RequestTrace(self._tracer, scope, request_id, clock)
 
     def close(self) -> None:
-        # The processor waits half a minute for a collector that hangs; a closed exporter gives up at once.
-        giving_up = threading.Timer(_FLUSH_S, self._exporter.shutdown)
-        giving_up.start()
+        # The processor waits half a minute for a collector that hangs; with a closed exporter it gives up at once.
+        patience = threading.Timer(_FLUSH_S, self._give_up)
+        patience.start()
         self._provider.shutdown()
-        giving_up.cancel()
+        patience.cancel()
+
+    def _give_up(self) -> None:
+        _log.warning("traces_lost", detail=f"The collector did not take the last spans in {_FLUSH_S:.0f} s.")
+        self._exporter.shutdown()
 
 
 class RequestTrace:

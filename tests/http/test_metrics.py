@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import ModuleType
 
 import httpx
 import pytest
 from prometheus_client import Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
-from prometheus_client.parser import text_string_to_metric_families as plain_text
+from prometheus_client import parser as plain_text
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.samples import Exemplar
 
 from tests.conftest import StartGateway
@@ -31,14 +32,19 @@ def page(client: httpx.Client, accept: str | None) -> httpx.Response:
     return answer
 
 
-def series(families: Iterable[Metric]) -> set[tuple[str, frozenset[tuple[str, str]]]]:
-    return {(sample.name, frozenset(sample.labels.items())) for family in families for sample in family.samples}
+def families(parser: ModuleType, text: str) -> Iterable[Metric]:
+    found: Iterable[Metric] = parser.text_string_to_metric_families(text)
+    return found
+
+
+def series(several: Iterable[Metric]) -> set[tuple[str, frozenset[tuple[str, str]]]]:
+    return {(sample.name, frozenset(sample.labels.items())) for family in several for sample in family.samples}
 
 
 def exemplars(client: httpx.Client) -> dict[str, list[Exemplar]]:
     """By the name of their series."""
     found: dict[str, list[Exemplar]] = {}
-    for family in openmetrics(page(client, PROMETHEUS).text):
+    for family in families(openmetrics, page(client, PROMETHEUS).text):
         for sample in family.samples:
             if sample.exemplar:
                 found.setdefault(sample.name, []).append(sample.exemplar)
@@ -51,17 +57,17 @@ def test_prometheus_gets_openmetrics_with_the_same_series_as_the_plain_page(clie
     rich, simple = page(client, PROMETHEUS), page(client, None)
     assert rich.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert simple.headers["content-type"].startswith("text/plain; version=0.0.4")
-    names = series(openmetrics(rich.text))
-    assert names == series(plain_text(simple.text))
+    names = series(families(openmetrics, rich.text))
+    assert names == series(families(plain_text, simple.text))
     assert not [name for name, _ in names if name.endswith("_created")]
     assert "tandem_requests_total" in {name for name, _ in names}
 
 
 @pytest.mark.parametrize("accept", ["text/html", "*/*", "application/openmetrics-text;version=x", "é"])
 def test_others_get_plain_text(client: httpx.Client, accept: str) -> None:
-    answer = client.get("/metrics", headers=[("accept", accept.encode())])
+    answer = client.get("/metrics", headers={b"accept": accept.encode()})
     assert answer.headers["content-type"].startswith("text/plain")
-    assert series(plain_text(answer.text))
+    assert series(families(plain_text, answer.text))
 
 
 def ask(client: httpx.Client, *, sampled: bool) -> None:

@@ -200,9 +200,12 @@ def test_a_request_that_finds_no_place_in_time_fails_in_the_queue(
 ) -> None:
     fakes["torch"].hold = asyncio.Event()
     limits = {"max_inflight": 1, "max_queue": 1}
-    with gateway(tmp_path, fakes, collector.endpoint, torch=limits) as client, ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(client.post, PREDICT, files=upload(), params={"timeout_ms": 500}) for _ in range(2)]
-        assert {each.result().json()["code"] for each in asked} == {"deadline_exceeded"}
+    with gateway(tmp_path, fakes, collector.endpoint, torch=limits) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, PREDICT, files=upload(), params={"timeout_ms": 3000})
+        while 'tandem_inflight{runtime="torch"} 1.0' not in client.get("/metrics").text:
+            pass
+        for answer in (client.post(PREDICT, files=upload(), params={"timeout_ms": 200}), first.result()):
+            assert answer.json()["code"] == "deadline_exceeded"
     failed = {span.name: span for span in collector.spans if span.failed and span.kind == Kind.SPAN_KIND_INTERNAL}
     assert failed.keys() == {"queue", "rpc"}
     assert failed["queue"].attributes["error.type"] == "deadline_exceeded"
@@ -380,41 +383,48 @@ def many_spans(tracing: Tracing, requests: int) -> None:
         tracing.begin(scope, "id", StageClock()).end(scope, status=200, code="ok", detail=None, facts={})
 
 
-@pytest.fixture
-def exporter_log() -> Iterator[list[str]]:
+class Said(logging.Handler):
     """What OpenTelemetry itself logs."""
-    said: list[str] = []
 
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.any = threading.Event()
 
-    handler, logger = Keep(), logging.getLogger("opentelemetry")
-    logger.addHandler(handler)
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+        self.any.set()
+
+
+@pytest.fixture
+def said() -> Iterator[Said]:
+    said, logger = Said(), logging.getLogger("opentelemetry")
+    logger.addHandler(said)
     yield said
-    logger.removeHandler(handler)
+    logger.removeHandler(said)
 
 
 def test_a_collector_that_is_away_harms_no_request_and_is_logged_rarely(
-    tmp_path: Path, fakes: Fakes, exporter_log: list[str]
+    tmp_path: Path, fakes: Fakes, said: Said
 ) -> None:
     (port,) = free_ports(1)
     with gateway(tmp_path, fakes, f"http://{HOST}:{port}") as client:
         for _ in range(100):
             assert client.post(PREDICT, files=upload()).status_code == 200
-    assert any("Failed to export traces" in line and str(port) in line for line in exporter_log)
-    assert len(exporter_log) < 5
+        assert said.any.wait(30)
+    assert all("Failed to export traces" in line and str(port) in line for line in said.lines)
+    assert len(said.lines) < 5
 
 
 def test_a_collector_that_hangs_harms_no_request_and_what_has_no_room_is_dropped_and_logged(
-    tmp_path: Path, fakes: Fakes, collector: Collector, exporter_log: list[str]
+    tmp_path: Path, fakes: Fakes, collector: Collector, said: Said
 ) -> None:
     collector.answering.clear()
     with gateway(tmp_path, fakes, collector.endpoint) as client:
         for _ in range(400):  # at eight spans each, more than are kept
             assert client.post(PREDICT, files=upload()).status_code == 200
         assert collector.asked.is_set()
-    dropped = [line for line in exporter_log if "dropping" in line]
+    dropped = [line for line in said.lines if "dropping" in line]
     assert 1 <= len(dropped) < 5
 
 
@@ -423,6 +433,8 @@ def test_shutdown_does_not_wait_for_a_collector_that_hangs(collector: Collector)
     tracing = Tracing(TracingSettings(endpoint=collector.endpoint), version="1")
     many_spans(tracing, 2000)  # four batches: each would be waited for
     closing = threading.Thread(target=tracing.close, daemon=True)
-    closing.start()
-    closing.join(8)
+    with structlog.testing.capture_logs() as lines:
+        closing.start()
+        closing.join(8)
     assert not closing.is_alive()
+    assert [line["event"] for line in lines] == ["traces_lost"]
