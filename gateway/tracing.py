@@ -106,7 +106,8 @@ class RequestTrace:
         ids = self._span.get_span_context()
         trace_id = format_trace_id(ids.trace_id)
         self.ids: Mapping[str, str] = {"trace_id": trace_id, "span_id": format_span_id(ids.span_id)}
-        self.exemplar: Exemplar | None = {"trace_id": trace_id} if ids.trace_flags.sampled else None
+        self.sampled = ids.trace_flags.sampled
+        self.exemplar: Exemplar | None = {"trace_id": trace_id} if self.sampled else None
 
     def inference(
         self, model: ModelRef, runtime: RuntimeName, role: str, *, images: int, clock: StageClock
@@ -115,7 +116,7 @@ class RequestTrace:
 
     def end(self, scope: Scope, *, status: int, code: str, detail: str | None, facts: Mapping[str, Any]) -> None:
         span = self._span
-        if span.is_recording():
+        if self.sampled:
             _stages(self._clock, frozenset(STAGES) - _OF_RUNTIME, code, self._stage)
             if route := getattr(scope.get("route"), "path", None):
                 span.update_name(f"{self._method} {route}")
@@ -180,6 +181,8 @@ class InferenceTrace:
         return CallTrace(self._request, self._clock, inside, method, address, self._attributes | {"tandem.images": 1})
 
     def end(self, outcome: str) -> None:
+        if not self._request.sampled:
+            return
         _stages(self._clock, _OF_RUNTIME, outcome, self._stage)
         if self._span is not None:
             self._span.set_attribute("tandem.outcome", outcome)

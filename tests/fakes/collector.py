@@ -1,7 +1,11 @@
-"""An OTLP collector in this process: the official service, over real gRPC, that keeps what it is sent."""
+"""An OTLP collector in this process: the official service, over real gRPC, that keeps what it is sent.
+
+`python -m tests.fakes.collector PORT` is one of its own that keeps nothing, to measure a traced gateway with.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -74,13 +78,26 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return span
 
 
+class _Sink(trace_service_pb2_grpc.TraceServiceServicer):
+    def Export(  # noqa: N802
+        self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.ServicerContext
+    ) -> trace_service_pb2.ExportTraceServiceResponse:
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+def _served(service: trace_service_pb2_grpc.TraceServiceServicer, port: int) -> tuple[grpc.Server, int]:
+    server = grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port(f"{HOST}:{port}")
+    server.start()
+    return server, port
+
+
 @contextmanager
 def collecting() -> Iterator[Collector]:
     collector = Collector()
-    server = grpc.server(ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
-    collector.endpoint = f"http://{HOST}:{server.add_insecure_port(f'{HOST}:0')}"
-    server.start()
+    server, port = _served(collector, 0)
+    collector.endpoint = f"http://{HOST}:{port}"
     try:
         yield collector
     finally:
@@ -109,3 +126,7 @@ def _attributes(pairs: Any) -> dict[str, Any]:
         return None if kind is None else getattr(pair.value, kind)
 
     return {pair.key: value(pair) for pair in pairs}
+
+
+if __name__ == "__main__":
+    _served(_Sink(), int(sys.argv[1]))[0].wait_for_termination()
