@@ -86,11 +86,12 @@ class RequestTrace:
     def __init__(self, tracer: OtelTracer, scope: Scope, request_id: str, clock: StageClock) -> None:
         self._tracer = tracer
         self._clock = clock
-        # One offset for all spans of the trace: they lie to each other as the clock measured them.
+        # One offset for all spans of the trace, whatever the wall clock does meanwhile.
         self._offset_ns = time.time_ns() - int(clock.now_s() * 1e9)
-        self._method = method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        self._name = "HTTP" if method == "_OTHER" else method
         self._span = tracer.start_span(
-            method,
+            self._name,
             _parent(scope),
             SpanKind.SERVER,
             {
@@ -119,7 +120,7 @@ class RequestTrace:
         if self.sampled:
             _stages(self._clock, frozenset(STAGES) - _OF_RUNTIME, code, self._stage)
             if route := getattr(scope.get("route"), "path", None):
-                span.update_name(f"{self._method} {route}")
+                span.update_name(f"{self._name} {route}")
                 span.set_attribute("http.route", route)
             span.set_attributes({f"tandem.{name}": value for name, value in facts.items()})
             span.set_attribute("tandem.outcome", code)
