@@ -25,6 +25,7 @@ from gateway.runtimes.base import Runtime
 from gateway.runtimes.opening import open_runtimes
 from gateway.service import Service
 from gateway.settings import Settings
+from gateway.spans import Tracer
 from modelkit.spec import RuntimeName
 
 
@@ -34,6 +35,7 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
     metrics.build_info.labels(version("tandem-serving")).set(1)
     catalogue = Catalogue(settings.store)
     admin_key = load_or_create_admin_key(settings.admin_key_file)
+    tracer = _open_tracer(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -58,6 +60,8 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
         service.close()
         for worker in workers.values():
             await worker.close()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
 
     app = FastAPI(
         title="Tandem",
@@ -65,7 +69,18 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
         description="One vision model on two runtimes, behind one endpoint.",
         lifespan=lifespan,
         redirect_slashes=False,  # a redirect would have the client upload the picture twice
+        # FastAPI's own telemetry would send queries and tracebacks, knows neither stages nor our codes, and obeys
+        # variables of its own.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     problems.install(app, metrics)
-    app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error)
+    app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error, tracer=tracer)
     return app
+
+
+def _open_tracer(settings: Settings) -> Tracer | None:
+    if not settings.tracing.endpoint:
+        return None
+    from gateway.tracing import Tracing  # here: whoever does not trace need not load OpenTelemetry's SDK
+
+    return Tracing(settings.tracing, version=version("tandem-serving"))

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 from PIL import Image
 
+from gateway import spans
 from gateway.admission import Admission
 from gateway.agreement import Agreement
 from gateway.deadline import Deadline
@@ -139,7 +140,12 @@ class Service:
         # The wait for a free decoding thread counts as decoding.
         clock.lap("decode", of_it=("preprocess", preprocess_s))
         self._metrics.observe_stages(
-            clock.seconds, model=spec.name, version=str(spec.version), runtime=NO_RUNTIME, role=role
+            clock.seconds,
+            model=spec.name,
+            version=str(spec.version),
+            runtime=NO_RUNTIME,
+            role=role,
+            exemplar=spans.exemplar(),
         )
         return pictures
 
@@ -154,6 +160,10 @@ class Service:
     ) -> Answer:
         spec, version = question.spec, str(question.spec.version)
         outcome = "internal_error"
+        trace, inference = spans.trace.get(), None
+        if trace is not None:
+            inference = trace.inference(ModelRef.of(spec), runtime, role, images=len(pictures), clock=clock)
+            spans.inference.set(inference)
         try:
             tensors = await self._infer(runtime, spec, question.deadline, pictures, clock)
             found = await self._postprocess(question, partial(_find, question, tensors, pictures))
@@ -167,9 +177,14 @@ class Service:
             raise
         finally:
             self._metrics.requests.labels(spec.name, version, runtime, role, outcome).inc()
+            if inference is not None:
+                inference.end(outcome)
         self._metrics.images.labels(spec.name, version, runtime).inc(len(pictures))
-        self._metrics.observe_stages(clock.seconds, model=spec.name, version=version, runtime=runtime, role=role)
-        self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s())
+        exemplar = spans.exemplar()
+        self._metrics.observe_stages(
+            clock.seconds, model=spec.name, version=version, runtime=runtime, role=role, exemplar=exemplar
+        )
+        self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s(), exemplar)
         return Answer(spec, runtime, pictures, found, clock)
 
     async def _infer(
@@ -183,6 +198,8 @@ class Service:
         ref = ModelRef.of(spec)
         async with self._admission[runtime].places(len(pictures), deadline):
             clock.lap("queue")
+            if (inference := spans.inference.get()) is not None:
+                inference.begin_rpc()
             # One call for each picture: the worker makes the batches.
             infer = self._runtimes[runtime].infer
             calls = [asyncio.ensure_future(infer(ref, each.tensor, deadline=deadline)) for each in pictures]

@@ -101,6 +101,13 @@ class LogSettings(_Section):
     """One JSON object a line, or coloured text for people."""
 
 
+class TracingSettings(_Section):
+    endpoint: str = Field("", pattern=r"^(https?://[^/\s]+/?)?$")
+    """Collector that traces are sent to by OTLP over gRPC, `http://host:4317`; empty: no tracing."""
+    sample_ratio: float = Field(1.0, ge=0, le=1)
+    """Share of requests that are traced, 0 to 1; a client that sends a `traceparent` has decided for its own."""
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="TANDEM_",
@@ -121,6 +128,7 @@ class Settings(BaseSettings):
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @property
     def runtimes(self) -> dict[RuntimeName, RuntimeSettings]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 Stage = Literal["receive", "decode", "preprocess", "queue", "rpc", "postprocess", "serialize"]
@@ -39,8 +39,30 @@ class StageClock:
         branch.seconds = dict(self.seconds)
         return branch
 
+    def now_s(self) -> float:
+        return self._now()
+
     def elapsed_s(self) -> float:
         return self._now() - self.start_s
+
+    @property
+    def last_s(self) -> float:
+        """When the last lap ended, and the next one began."""
+        return self._last_s
+
+    @property
+    def running(self) -> Stage | None:
+        """The one after the last that a lap was given to."""
+        over = max((STAGES.index(stage) for stage in self.seconds), default=-1)
+        return STAGES[over + 1] if over + 1 < len(STAGES) else None
+
+    def laps(self) -> Iterator[tuple[Stage, float, float]]:
+        """Each stage so far, with its start and end. Decode and preprocess take turns; here one follows the other."""
+        end_s = self.start_s
+        for stage in STAGES:
+            if stage in self.seconds:
+                start_s, end_s = end_s, end_s + self.seconds[stage]
+                yield stage, start_s, end_s
 
     def timing_ms(self) -> dict[str, float]:
         """Milliseconds of each stage so far, in order, and their `total`."""

@@ -90,7 +90,7 @@ async def run(seconds: float, in_flight: int, picture: Path) -> None:
     console = Console(width=120)
     bench = Bench(seconds, console)
     console.print("[dim]starting the stack …")
-    with running_stack(ROOT / "var/bench") as stack, _fake_gateway(stack) as fake:
+    with running_stack(ROOT / "var/bench") as stack, _fake_gateway(stack) as fake, _traced_gateway(stack) as traced:
         stack.wait_until_ready()
         spec = model_spec.read(stack.var / "store/digits/1").input
         bench.bare(picture, spec)
@@ -100,6 +100,7 @@ async def run(seconds: float, in_flight: int, picture: Path) -> None:
             return [HttpCaller(HOST, port, path, picture, expected) for _ in range(in_flight)]
 
         await bench.measure("gateway on a fake runtime", http(fake.port, "torch", ""), gateway=[fake.pid])
+        await bench.measure("the same, traced", http(traced.port, "torch", ""), gateway=[traced.pid])
         tensor = preprocess(decode(picture.read_bytes(), max_pixels=1 << 30), spec)  # noqa: ASYNC240  nothing else runs
         torch_settings = TorchSettings(address=stack.environment["TANDEM_TORCH__ADDRESS"])
         tf_settings = TfSettings(address=stack.environment["TANDEM_TF__ADDRESS"])
@@ -134,9 +135,9 @@ class FakeGateway:
 
 
 @contextmanager
-def _fake_gateway(stack: Stack) -> Iterator[FakeGateway]:
+def _fake_gateway(stack: Stack, **settings: str) -> Iterator[FakeGateway]:
     (port,) = free_ports(1)
-    environment = stack.environment | {"TANDEM_HTTP__PORT": str(port)}
+    environment = stack.environment | {"TANDEM_HTTP__PORT": str(port)} | settings
     start_s = time.perf_counter()
     command = [sys.executable, "-m", "tests.fakes.gateway"]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
@@ -145,6 +146,18 @@ def _fake_gateway(stack: Stack) -> Iterator[FakeGateway]:
             yield FakeGateway(process.pid, port, time.perf_counter() - start_s)
         finally:
             process.terminate()
+
+
+@contextmanager
+def _traced_gateway(stack: Stack) -> Iterator[FakeGateway]:
+    """One that traces every request."""
+    (port,) = free_ports(1)
+    with subprocess.Popen([sys.executable, "-m", "tests.fakes.collector", str(port)], cwd=ROOT) as collector:
+        try:
+            with _fake_gateway(stack, TANDEM_TRACING__ENDPOINT=f"http://{HOST}:{port}") as gateway:
+                yield gateway
+        finally:
+            collector.terminate()
 
 
 def _lives(port: int) -> bool:
@@ -171,6 +184,13 @@ def _print(bench: Bench, in_flight: int, picture: Path, console: Console) -> Non
     bare = bench.of("decode + preprocess, one thread", 1)
     fake = bench.of("gateway on a fake runtime", in_flight)
     console.print(f"gateway on a fake ÷ bare loop: {_ratio(fake, bare):.2f} of its images/s")
+    for number in (in_flight, 1):
+        plain, traced = (bench.of(name, number) for name in ("gateway on a fake runtime", "the same, traced"))
+        cpu = (traced.gateway_cpu_ms or 0) / (plain.gateway_cpu_ms or 1)
+        console.print(
+            f"traced ÷ not traced, {number} in flight: {_ratio(traced, plain):.2f} of its images/s, "
+            f"{cpu:.2f} of its CPU time"
+        )
     for name in ("torch", "tf"):
         through = bench.of(f"gateway on the {name} worker", in_flight)
         direct = bench.of(f"{name} worker over gRPC", in_flight)

@@ -13,6 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway import spans
+from gateway.spans import Tracer
 from gateway.stages import STAGES, StageClock
 
 _log = structlog.get_logger("gateway.request")
@@ -52,9 +54,12 @@ class RequestContextMiddleware:
     It stands outside everything else, so that no answer lacks its headers and no fault goes unlogged.
     """
 
-    def __init__(self, app: ASGIApp, internal_error: Callable[[RequestContext], Response]) -> None:
+    def __init__(
+        self, app: ASGIApp, internal_error: Callable[[RequestContext], Response], tracer: Tracer | None = None
+    ) -> None:
         self._app = app
         self._internal_error = internal_error
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,7 +80,12 @@ class RequestContextMiddleware:
                 ]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=context.request_id):
+        trace = None
+        if self._tracer is not None and scope["path"] not in _QUIET_PATHS:
+            trace = self._tracer.begin(scope, context.request_id, context.clock)
+            spans.trace.set(trace)
+        ids = {} if trace is None else trace.ids
+        with structlog.contextvars.bound_contextvars(request_id=context.request_id, **ids):
             try:
                 await self._app(scope, receive, send_with_headers)
             except ClientDisconnect:
@@ -87,6 +97,8 @@ class RequestContextMiddleware:
                 await self._internal_error(context)(scope, receive, send_with_headers)
             finally:
                 _write_line(context, scope, status)
+                if trace is not None:
+                    trace.end(scope, status=status, code=context.code, detail=context.detail, facts=context.facts)
 
 
 def _request_id(scope: Scope) -> str:

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from gateway import spans
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.errors import NotAcceptable
@@ -88,13 +89,13 @@ class Routes:
         with self._catalogue.using(question.spec):
             images = await self._receive(request, question)
             answer = await self._service.predict(question, images, runtime, context.clock)
-        context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
+        context.facts.update(runtime=answer.runtime, images=len(images))
         drawing = partial(drawings.predict_drawing, answer, media)
         described = partial(answers.predict_answer, answer, context.request_id)
         response = await self._serialize(context, question, media, drawing, described)
         self._metrics.stage_seconds.labels(
             answer.spec.name, str(answer.spec.version), answer.runtime, "primary", "serialize"
-        ).observe(context.clock.seconds["serialize"])
+        ).observe(context.clock.seconds["serialize"], spans.exemplar())
         return response
 
     async def compare(
@@ -110,7 +111,7 @@ class Routes:
         with self._catalogue.using(question.spec):
             images = await self._receive(request, question)
             comparison = await self._service.compare(question, images, context.clock)
-        context.facts.update(version=comparison.spec.version, runtime="both", images=len(images))
+        context.facts.update(runtime="both", images=len(images))
         context.clock.lap("rpc")
         drawing = partial(drawings.compare_drawing, comparison, media)
         described = partial(answers.compare_answer, comparison, context.request_id)
@@ -156,15 +157,20 @@ class Routes:
         )
         return _json(answer, status=200 if answer.ready else 503)
 
-    async def prometheus(self) -> Response:
-        """The gateway's metrics, for Prometheus."""
-        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def prometheus(self, request: Request) -> Response:
+        """The gateway's metrics, for Prometheus: as OpenMetrics, with exemplars, to those who accept it."""
+        try:
+            encode, media = choose_encoder(request.headers.get("accept", ""))
+        except TypeError:  # how the library takes a version that is no number
+            encode, media = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+        return Response(encode(self._metrics.registry), media_type=media)
 
     def _question(
         self, request: Request, model: str, parameters: InferenceParameters, media: accept.MediaType
     ) -> Question:
         context_of(request).facts["model"] = model
         spec = self._catalogue.find(model, parameters.version)  # before the body: an unknown model needs no upload
+        context_of(request).facts["version"] = spec.version
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
         deadline = Deadline.after_ms(timeout_ms)

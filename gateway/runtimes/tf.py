@@ -15,7 +15,7 @@ from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
 from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
-from gateway.runtimes.channel import open_channel
+from gateway.runtimes.channel import open_channel, traced
 from gateway.settings import TfSettings
 from modelkit.spec import RuntimeName
 from proto import methods
@@ -32,14 +32,14 @@ class TfRuntime:
         """`view`: the folder of the serving view that the server reads, with its list of models."""
         self._view = view.resolve()  # as its list of models has it
         self._channel = open_channel(settings.address)
-        self._predict = methods.PREDICT.on(self._channel)
+        self._predict = traced(methods.PREDICT, self._channel, settings.address)
         self._get_status = methods.GET_MODEL_STATUS.on(self._channel)
         self._reload = methods.HANDLE_RELOAD_CONFIG.on(self._channel)
 
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
         request = to_request(model, image)
         try:
-            response = await self._predict(request, timeout=deadline.remaining_s())
+            response = await self._predict(request, deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
             raise translate(model, error) from error
         return from_response(response)

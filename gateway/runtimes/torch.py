@@ -19,7 +19,7 @@ from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
 from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
-from gateway.runtimes.channel import open_channel
+from gateway.runtimes.channel import open_channel, traced
 from gateway.settings import TorchSettings
 from modelkit.spec import RuntimeName
 from proto import methods
@@ -33,7 +33,7 @@ class TorchRuntime:
     def __init__(self, settings: TorchSettings) -> None:
         self._channel = open_channel(settings.address)
         self._management_channel = open_channel(settings.management_address)
-        self._predictions = methods.PREDICTIONS.on(self._channel)
+        self._predictions = traced(methods.PREDICTIONS, self._channel, settings.address)
         self._describe = methods.DESCRIBE_MODEL.on(self._management_channel)
         self._register = methods.REGISTER_MODEL.on(self._management_channel)
         self._unregister = methods.UNREGISTER_MODEL.on(self._management_channel)
@@ -43,7 +43,7 @@ class TorchRuntime:
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
         request = to_request(model, image)
         try:
-            response = await self._predictions(request, timeout=deadline.remaining_s())
+            response = await self._predictions(request, deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
             raise translate(model, error) from error
         return from_response(model, response)

@@ -43,7 +43,10 @@ def test_compose_accepts_the_files(files: tuple[str, ...], monkeypatch: pytest.M
     options = [option for file in files for option in ("-f", file)]
     for client in found:
         run = subprocess.run(
-            [*client, *options, "--profile", "load", "config"], cwd=ROOT, capture_output=True, text=True
+            [*client, *options, "--profile", "load", "--profile", "tracing", "config"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
         )
         assert run.returncode == 0, run.stderr
         assert "is not set" not in run.stderr
@@ -110,6 +113,28 @@ def test_every_service_is_confined_and_limited() -> None:
 def test_both_workers_get_the_same_resources() -> None:
     torch, tf = (services("docker-compose.yml")[name]["deploy"] for name in ("torch_worker", "tf_worker"))
     assert torch == tf
+
+
+def test_the_collector_runs_only_in_its_profile_and_is_where_the_settings_and_grafana_look_for_it() -> None:
+    compose = services("docker-compose.yml")
+    assert compose["collector"]["profiles"] == ["tracing"]
+    assert not [name for name, service in compose.items() if "collector" in service.get("depends_on", {})]
+    config = yaml.safe_load((ROOT / "monitoring" / "jaeger.yml").read_text())
+    listening = {
+        config["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"].rpartition(":")[2],
+        config["extensions"]["jaeger_query"]["http"]["endpoint"].rpartition(":")[2],
+        config["extensions"]["healthcheckv2"]["http"]["endpoint"].rpartition(":")[2],
+    }
+    sources = ROOT / "monitoring" / "grafana" / "provisioning" / "datasources"
+    (jaeger,) = yaml.safe_load((sources / "jaeger.yml").read_text())["datasources"]
+    (endpoint,) = re.findall(r"^#TANDEM_TRACING__ENDPOINT=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    probe = compose["collector"]["healthcheck"]["test"][-1]
+    asked = [re.fullmatch(r"http://([\w.]+):(\d+)(/status)?", url) for url in (endpoint, jaeger["url"], probe)]
+    assert [each and each[1] for each in asked] == ["collector", "collector", "127.0.0.1"]
+    assert {each[2] for each in asked if each} == listening
+    (prometheus,) = yaml.safe_load((sources / "prometheus.yml").read_text())["datasources"]
+    (destination,) = prometheus["jsonData"]["exemplarTraceIdDestinations"]
+    assert destination == {"name": "trace_id", "datasourceUid": jaeger["uid"]}
 
 
 def environment_names(section: type[BaseModel], prefix: str = "TANDEM_") -> Iterator[str]:

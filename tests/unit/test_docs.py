@@ -22,7 +22,8 @@ def settings_rows(model: type[BaseModel], prefix: str = "TANDEM_") -> Iterator[s
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from settings_rows(field.annotation, f"{variable}__")
         else:
-            yield f"| `{variable}` | `{field.default}` | {field.description} |"
+            default = "empty" if field.default == "" else f"`{field.default}`"
+            yield f"| `{variable}` | {default} | {field.description} |"
 
 
 def test_the_settings_page_has_every_setting_with_its_default_and_nothing_else() -> None:
