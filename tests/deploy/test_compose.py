@@ -71,6 +71,12 @@ def test_the_other_files_change_services_that_exist_and_add_the_gpus_exporter() 
     assert services("docker-compose.gpu.yml").keys() - known == {"dcgm_exporter"}
 
 
+def test_the_stand_in_is_started_as_the_official_image_is() -> None:
+    official, standing_in = (services(file)["tf_worker"]["command"] for file in EMBEDDED)
+    entry_point = ["--port=8500", "--rest_api_port=8501"]
+    assert standing_in == ["--host=0.0.0.0", *entry_point, *official]
+
+
 def test_the_stand_in_does_not_go_by_the_name_of_the_official_image() -> None:
     (standing_in,) = services("docker-compose.embedded.yml").values()
     assert "tensorflow" not in standing_in["image"]
