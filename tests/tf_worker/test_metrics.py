@@ -123,6 +123,14 @@ TF1 = {"model_name": "scale", "API": "Predict", "runtime": "TF1"}
 THREADS = {"thread_pool_name": "batch_threads"}
 
 
+def test_the_docs_name_every_series() -> None:
+    table = (ROOT / "docs" / "tf-worker.md").read_text()
+    missing = [
+        name for name in Page(Metrics("threads").page()).types if f"`{name.removeprefix(':tensorflow:')}`" not in table
+    ]
+    assert missing == []
+
+
 def test_requests_rows_batches_and_times_add_up(monitored: Monitored) -> None:
     before = monitored.page()
     rows = [1, 2, 3, 4, 5] * 8

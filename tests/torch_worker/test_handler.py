@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.numpy import load
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
@@ -207,6 +208,16 @@ def test_loading_runs_batch_one_and_the_largest_batch(
     monkeypatch.setattr(module.Model, "run", noted)
     initialized(make_package(), batch_size=6)
     assert set(sizes) == {1, 6}
+
+
+def test_the_docs_name_every_series() -> None:
+    page = METRICS.parents[1].joinpath("docs", "torch-worker.md").read_text()
+    types = [
+        types
+        for section in ("ts_metrics", "model_metrics")
+        for types in yaml.safe_load(METRICS.read_text())[section].values()
+    ]
+    assert [metric["name"] for metrics in types for metric in metrics if f"`{metric['name']}`" not in page] == []
 
 
 def measured(caplog: pytest.LogCaptureFixture) -> list[str]:
