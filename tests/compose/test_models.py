@@ -39,7 +39,8 @@ def files(running: Running, figures: list[str], tmp_path_factory: pytest.TempPat
 def test_a_model_added_by_a_container_is_served_by_both_runtimes(running: Running, files: Path) -> None:
     running.compose.run(
         "run", "--rm", "-T", "--volume", f"{files}:/files:ro", "models", "add", "/files/network.torchscript",
-        "--name", "directions", "--labels", "/files/labels.txt", "--size", "32x32", "--pixels", "0..1", "--activation", "softmax",
+        "--name", "directions", "--labels", "/files/labels.txt", "--size", "32x32", "--pixels", "0..1",
+        "--activation", "softmax",
         timeout_s=900,
     )  # fmt: skip
     wait_until(lambda: "directions" in states(running), lambda: states(running))
