@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,7 +166,9 @@ def test_a_worker_that_dies_is_started_again(running: Running) -> None:
     assert predict(running, "torch").status_code == 200
 
 
-def test_one_worker_stopped_leaves_the_other_and_sigterm_ends_every_server_in_time(running: Running) -> None:
+def test_one_worker_stopped_leaves_the_other_and_sigterm_ends_every_server_in_time(
+    running: Running, figures: list[str]
+) -> None:
     with steady_requests(running, "tf") as statuses:
         wait_until(lambda: len(statuses) > 10, lambda: statuses)
         running.compose.run("stop", "torch_worker")
@@ -174,6 +177,10 @@ def test_one_worker_stopped_leaves_the_other_and_sigterm_ends_every_server_in_ti
     running.compose.run("stop")
     for container in running.compose.containers():
         assert container["State"]["ExitCode"] in (0, 128 + signal.SIGTERM), container["Name"]
+    start_s = time.monotonic()
     running.compose.run("up", "--detach", *UP)
     wait_until(running.compose.ready, lambda: running.compose.logs("gateway"))
+    figures.append(
+        f"both runtimes ready {time.monotonic() - start_s:.0f} s after a later `up`, with packages built before"
+    )
     assert predict(running, "torch").status_code == 200
