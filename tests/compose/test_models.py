@@ -50,6 +50,7 @@ def test_a_model_added_by_a_container_is_served_by_both_runtimes(running: Runnin
     assert answer.json()["agreement"]["agree"], answer.text
     listed = running.compose.run("run", "--rm", "-T", "models", "list", "--json")
     assert '"directions"' in listed
+    assert "agree" in running.compose.run("run", "--rm", "-T", "models", "verify", "directions")
     running.compose.run("run", "--rm", "-T", "models", "remove", "directions")
     wait_until(lambda: "directions" not in states(running), lambda: states(running))
 
