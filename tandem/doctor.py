@@ -48,11 +48,11 @@ def examine(settings: Settings, root: Path = stack.ROOT) -> Iterator[Finding]:
     for environment in environments.environments(gpu):
         yield _environment(environment, root, gpu)
     for environment in environments.converters(gpu):
-        if (root / environment.folder).exists():
-            yield _environment(environment, root, gpu)
-        else:
-            said = "not made yet: `tandem models add` makes it when a source needs it"
-            yield Finding(environment.folder, ok=True, said=said)
+        finding = _environment(environment, root, gpu)
+        if not finding.ok:
+            said = "not made, or out of date: `tandem models add` sees to it when a source needs it"
+            finding = Finding(environment.folder, ok=True, said=said)
+        yield finding
     yield from _packages(settings)
     running = _readiness(settings)
     if running is None:
@@ -83,9 +83,7 @@ def _memory() -> str:
 def _environment(environment: environments.Environment, root: Path, gpu: bool) -> Finding:
     recipe = environments.Recipe.of(environment, root, gpu)
     if not environments.Installation(environment, root, root, recipe).is_finished():
-        stacks = environment in environments.environments(gpu)
-        how = "make setup" if stacks else f"python3 -m tandem.bootstrap {environment.folder}"
-        return Finding(environment.folder, ok=False, said=f"missing or out of date: run `{how}`")
+        return Finding(environment.folder, ok=False, said="missing or out of date: run `make setup`")
     site = [str(path) for path in (root / environment.folder).glob("lib/python*/site-packages")]
     versions = {each.name.lower(): each.version for each in metadata.distributions(path=site)}
     said = ", ".join(f"{name} {versions.get(name, 'missing')}" for name in _SHOWN[environment.folder])
