@@ -10,6 +10,14 @@ import structlog
 from gateway.settings import LogSettings
 
 
+def only_faults() -> None:
+    """For a command, whose answer is on standard output: warnings and errors, on standard error."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def configure(settings: LogSettings) -> None:
     """Send structlog's and the standard library's records the same way. Once, at the start of the process."""
     shared: list[structlog.typing.Processor] = [

@@ -7,6 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from gateway import log
 from gateway.settings import read_settings
 from modelkit import add, children, lifecycle, package, parity, samples, serving, spec, verify
 from modelkit import store as stored
@@ -75,6 +76,7 @@ def main() -> None:
         command.add_argument("--serving", type=Path, default=Path("var/serving"), help="what the workers read")
     arguments = parser.parse_args()
     children.end_on_sigterm()
+    log.only_faults()
     store, view = arguments.store.resolve(), arguments.serving.resolve()
     try:
         match arguments.command:

@@ -157,11 +157,13 @@ def _ended(client: Any, job: Json) -> Json:
 def _verify_here(name: str, version: int | None, samples: Path | None) -> ParityRecord:
     import asyncio
 
+    from gateway import log
     from modelkit import samples as pictures
     from modelkit import store as stored
     from modelkit import verify as verifying
     from modelkit.spec import InvalidPackage
 
+    log.only_faults()
     settings = settings_here()
     known = stored.numbers(settings.store / name)
     if not known or version not in (None, *known):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def test_a_model_added_by_a_container_is_served_by_both_runtimes(running: Runnin
     assert answer.json()["agreement"]["agree"], answer.text
     listed = running.compose.run("run", "--rm", "-T", "models", "list", "--json")
     assert '"directions"' in listed
-    assert "agree" in running.compose.run("run", "--rm", "-T", "models", "verify", "directions")
+    proof = running.compose.run("run", "--rm", "-T", "models", "verify", "directions", "--json")
+    assert json.loads(proof)["passed"]
     running.compose.run("run", "--rm", "-T", "models", "remove", "directions")
     wait_until(lambda: "directions" not in states(running), lambda: states(running))
 

@@ -162,8 +162,7 @@ def test_a_worker_that_dies_is_started_again(running: Running) -> None:
     running.compose.execute("torch_worker", "python", "-c", KILL_THE_SERVER)
     wait_until(lambda: inspect(container["Id"])["RestartCount"] == 1, lambda: inspect(container["Id"])["State"])
     assert predict(running, "tf").status_code == 200
-    wait_until(running.compose.ready, lambda: running.compose.logs("gateway"))
-    assert predict(running, "torch").status_code == 200
+    wait_until(lambda: predict(running, "torch").status_code == 200, lambda: running.compose.logs("gateway"))
 
 
 def test_one_worker_stopped_leaves_the_other_and_sigterm_ends_every_server_in_time(
