@@ -81,7 +81,7 @@ class Inference:
         clock: StageClock,
         *,
         role: Role,
-        places: AbstractAsyncContextManager[None],
+        places: AbstractAsyncContextManager[object],
     ) -> Answer:
         """What `runtime` says, once there are `places` for the pictures. Raises TandemError."""
         spec, version = question.spec, str(question.spec.version)

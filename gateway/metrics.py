@@ -98,6 +98,18 @@ class Metrics:
             buckets=_SCORE_BUCKETS,
             registry=registry,
         )
+        self.shadow_inflight = Gauge(
+            "tandem_shadow_inflight",
+            "Pictures of shadows at the workers now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.shadow_queue_depth = Gauge(
+            "tandem_shadow_queue_depth",
+            "Shadows waiting for places now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.shadow_dropped = Counter(
             "tandem_shadow_dropped",
             "Requests that were to be shadowed and were not, by why.",

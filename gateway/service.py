@@ -55,7 +55,13 @@ class Service:
         self._shadows = shadows
         self._metrics = metrics
         self._admission = {
-            name: Admission(name, max_inflight=limit.max_inflight, max_queue=limit.max_queue, metrics=metrics)
+            name: Admission(
+                f"the {name} runtime",
+                max_inflight=limit.max_inflight,
+                max_queue=limit.max_queue,
+                inflight=metrics.inflight.labels(name),
+                waiting=metrics.queue_depth.labels(name),
+            )
             for name, limit in settings.runtimes.items()
         }
         self.threads = Threads(settings.limits.decode_threads or os.cpu_count() or 1, "pictures")

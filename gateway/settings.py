@@ -96,9 +96,9 @@ class TfSettings(WorkerSettings):
 
 class ShadowSettings(_Section):
     max_inflight: int = Field(8, gt=0)
-    """Most shadow requests at the workers at once, in each gateway process; they take no places of primary ones."""
+    """Most pictures of shadow requests at the workers at once; they take no places of other requests."""
     max_queue: int = Field(64, ge=0)
-    """Most shadow requests waiting for that; more are dropped."""
+    """Most shadow requests waiting for places; more are dropped."""
     max_bytes: int = Field(64_000_000, gt=0)
     """Most bytes of input tensors that shadow requests hold; more are dropped."""
     timeout_ms: int = Field(10_000, gt=0)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 
 import structlog
 
+from gateway.admission import Admission
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
-from gateway.errors import DeadlineExceeded, TandemError
+from gateway.errors import DeadlineExceeded, Overloaded, TandemError
 from gateway.inference import Answer, Inference, Picture, Question
 from gateway.metrics import Metrics
 from gateway.router import Side
@@ -44,7 +45,13 @@ class Shadows:
         self._metrics = metrics
         self._threads = Threads(1, "shadows")
         self._inference = Inference(runtimes, metrics=metrics, threads=self._threads)
-        self._places = asyncio.Semaphore(settings.max_inflight)
+        self._places = Admission(
+            "shadows",
+            max_inflight=settings.max_inflight,
+            max_queue=settings.max_queue,
+            inflight=metrics.shadow_inflight,
+            waiting=metrics.shadow_queue_depth,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._held_bytes = 0
 
@@ -61,9 +68,7 @@ class Shadows:
         `primary`: what the primary finds, cancelled if it finds nothing.
         """
         held = sum(picture.tensor.nbytes for picture in pictures)
-        if len(self._tasks) >= self._settings.max_inflight + self._settings.max_queue:
-            self._metrics.drop_shadow(side.spec.name, "queue_full")
-        elif self._held_bytes + held > self._settings.max_bytes:
+        if self._held_bytes + held > self._settings.max_bytes:
             self._metrics.drop_shadow(side.spec.name, "memory_full")
         else:
             bare = [replace(picture, kept=None) for picture in pictures]
@@ -105,20 +110,17 @@ class Shadows:
         self, side: Side, question: Question, pictures: Sequence[Picture], clock: StageClock
     ) -> Answer | None:
         """None where it was dropped. Raises TandemError."""
-        try:
-            async with self._deadline().guard():
-                await self._places.acquire()
-        except DeadlineExceeded:
-            self._metrics.drop_shadow(side.spec.name, "expired")
-            return None
-        try:
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self._places.places(len(pictures), self._deadline()))
+            except (Overloaded, DeadlineExceeded) as error:
+                self._metrics.drop_shadow(side.spec.name, "queue_full" if isinstance(error, Overloaded) else "expired")
+                return None
             # The wait was for a place of the shadows, of which there are few: it says nothing about the runtime.
             clock.skip()
             deadline = self._deadline()
             copy = Question(side.spec, replace(question.limits, deadline=deadline), deadline)
-            return await self._inference.ask(side.runtime, copy, pictures, clock, role="shadow", places=nullcontext())
-        finally:
-            self._places.release()
+            return await self._inference.ask(side.runtime, copy, pictures, clock, role="shadow", places=held)
 
     async def _compare(self, question: Question, answer: Answer, primary: asyncio.Future[Sequence[Found]]) -> None:
         await asyncio.wait([primary])

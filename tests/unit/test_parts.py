@@ -72,7 +72,8 @@ async def test_a_time_out_of_the_blocks_own_is_not_taken_for_the_deadline() -> N
 
 def admission(max_inflight: int, max_queue: int) -> tuple[Admission, Metrics]:
     metrics = Metrics(CollectorRegistry())
-    return Admission("torch", max_inflight=max_inflight, max_queue=max_queue, metrics=metrics), metrics
+    gauges = {"inflight": metrics.inflight.labels("torch"), "waiting": metrics.queue_depth.labels("torch")}
+    return Admission("the torch runtime", max_inflight=max_inflight, max_queue=max_queue, **gauges), metrics
 
 
 async def test_places_go_to_those_who_wait_in_order_and_the_queue_is_bounded() -> None:
