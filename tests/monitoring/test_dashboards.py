@@ -11,7 +11,7 @@ from tests.monitoring.conftest import Monitored
 from tests.support import dashboards
 from tests.support.dashboards import Query
 
-QUERIES = dashboards.queries()
+QUERIES = list(dashboards.queries())
 WITHOUT_GPU = [query for query in QUERIES if not query.gpu]
 
 
