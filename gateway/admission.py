@@ -1,4 +1,4 @@
-"""Admission: how many pictures may be at a runtime, and how many requests may wait for places."""
+"""Admission: how many pictures may be at the workers, and how many requests may wait for places."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from prometheus_client import Gauge
+
 from gateway.deadline import Deadline
 from gateway.errors import Overloaded
-from gateway.metrics import Metrics
-from modelkit.spec import RuntimeName
 
 
 class Admission:
-    """A place for each picture at one runtime. Requests without enough of them wait, in order, up to their deadline."""
+    """A place for each picture. Requests without enough of them wait, in order, up to their deadline."""
 
-    def __init__(self, runtime: RuntimeName, *, max_inflight: int, max_queue: int, metrics: Metrics) -> None:
-        self._runtime = runtime
+    def __init__(self, what: str, *, max_inflight: int, max_queue: int, inflight: Gauge, waiting: Gauge) -> None:
+        """`what` the places are for: `the torch runtime`. The gauges show places taken and requests waiting."""
+        self._what = what
         self._max_inflight = self._free = max_inflight
         self._max_queue = max_queue
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._inflight_gauge = metrics.inflight.labels(runtime)
-        self._queue_gauge = metrics.queue_depth.labels(runtime)
+        self._inflight_gauge = inflight
+        self._queue_gauge = waiting
 
     @asynccontextmanager
     async def places(self, pictures: int, deadline: Deadline) -> AsyncIterator[None]:
@@ -45,7 +46,7 @@ class Admission:
             return
         if len(self._waiting) >= self._max_queue:
             raise Overloaded(
-                f"{len(self._waiting)} requests already wait for the {self._runtime} runtime. Try again later.",
+                f"{len(self._waiting)} requests already wait for {self._what}. Try again later.",
                 retry_after_s=1.0,
             )
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from gateway.catalogue import Catalogue
+from gateway.database import Database
 from gateway.health import Health
 from gateway.http import problems
 from gateway.http.context import RequestContextMiddleware
@@ -18,13 +19,18 @@ from gateway.http.jobs import JobRoutes
 from gateway.http.keys import load_or_create_admin_key
 from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
+from gateway.http.routing import RoutingRoutes
 from gateway.jobs import Jobs
 from gateway.metrics import Metrics
+from gateway.policies import Policies
 from gateway.reconciler import Reconciler
+from gateway.router import Router
+from gateway.routing import Fixed, Target
 from gateway.runtimes.base import Runtime
 from gateway.runtimes.opening import open_runtimes
 from gateway.service import Service
 from gateway.settings import Settings
+from gateway.shadow import Shadows
 from gateway.spans import Tracer
 from modelkit.spec import RuntimeName
 
@@ -40,24 +46,38 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = runtimes or open_runtimes(settings, metrics)
-        service = Service(settings, runtimes=workers, metrics=metrics)
+        shadows = Shadows(settings.shadow, runtimes=workers, catalogue=catalogue, metrics=metrics)
+        service = Service(settings, runtimes=workers, shadows=shadows, metrics=metrics)
+        database = Database(settings.database)
+        policies = Policies(database, Fixed(policy="fixed", target=Target(settings.default_runtime)))
+        await policies.refresh()
+        routing = Router(catalogue, policies, metrics=metrics)
         health = Health(workers, warm_up_requests=settings.warm_up_requests)
         reconciler = Reconciler(catalogue, health, workers, store=settings.store, view=settings.serving)
         models = ModelRoutes(settings.store, catalogue=catalogue, health=health, admin_key=admin_key)
         routes = Routes(
-            settings, service=service, catalogue=catalogue, health=health, metrics=metrics, admin_key=admin_key
+            settings,
+            service=service,
+            routing=routing,
+            catalogue=catalogue,
+            health=health,
+            metrics=metrics,
+            admin_key=admin_key,
         )
         jobs = Jobs(settings.store, settings.serving)
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
+        app.include_router(RoutingRoutes(routing, policies, admin_key=admin_key).router)
         app.include_router(routes.router)
-        following = asyncio.create_task(reconciler.run())
+        following = [asyncio.create_task(each.run()) for each in (reconciler, policies)]
         yield
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+        for task in following:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await jobs.close()
-        service.close()
+        await service.close()
+        database.close()
         for worker in workers.values():
             await worker.close()
         if tracer is not None:

@@ -18,10 +18,11 @@ TandemError
 ├── Overload                    the caller should come back later
 │   ├── Overloaded              the gateway's own admission says no
 │   └── RateLimited             this key's rate limit
-└── RuntimeFault                a worker's side
-    ├── RuntimeUnavailable      down, not ready, model not loaded
-    ├── DeadlineExceeded
-    └── RuntimeFailed           failed on a good tensor, or answered nonsense
+├── RuntimeFault                a worker's side
+│   ├── RuntimeUnavailable      down, not ready, model not loaded
+│   ├── DeadlineExceeded
+│   └── RuntimeFailed           failed on a good tensor, or answered nonsense
+└── DatabaseUnavailable         what should be kept cannot be
 
 `gateway/http/problems.py` maps each leaf to a status.
 """
@@ -128,3 +129,7 @@ class DeadlineExceeded(RuntimeFault):
 
 class RuntimeFailed(RuntimeFault):
     pass
+
+
+class DatabaseUnavailable(TandemError):
+    retry_after_s = 1.0

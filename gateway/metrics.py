@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
@@ -15,6 +16,10 @@ _LATENCY_BUCKETS_S = (
     0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0,
 )  # fmt: skip
 _SCORE_BUCKETS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
+
+ShadowDrop = Literal["queue_full", "memory_full", "expired", "no_version", "other_input"]
+"""Why a request was not shadowed: too many shadows wait, their tensors take too much memory, it has waited too long, a
+target's version is gone, or the shadow's version takes another input."""
 
 NO_RUNTIME = "none"
 """The label `runtime` of the stages before one is chosen."""
@@ -48,7 +53,7 @@ class Metrics:
         )
         self.inflight = Gauge(
             "tandem_inflight",
-            "Pictures at the runtime now.",
+            "Pictures at the runtime now, but for shadows.",
             ("runtime",),
             multiprocess_mode="livesum",
             registry=registry,
@@ -82,15 +87,33 @@ class Metrics:
         )
         self.agreement = Counter(
             "tandem_agreement",
-            "Pictures answered by both runtimes, by whether they said the same: agree, disagree.",
+            "Pictures answered twice, by whether both answers say the same: agree, disagree.",
             ("model", "outcome"),
             registry=registry,
         )
         self.score_difference = Histogram(
             "tandem_score_difference",
-            "Greatest difference of a class' or a matched detection's score between the runtimes, for one picture.",
+            "Greatest difference of a class' or a matched detection's score between two answers, for one picture.",
             ("model",),
             buckets=_SCORE_BUCKETS,
+            registry=registry,
+        )
+        self.shadow_inflight = Gauge(
+            "tandem_shadow_inflight",
+            "Pictures of shadows at the workers now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.shadow_queue_depth = Gauge(
+            "tandem_shadow_queue_depth",
+            "Shadows waiting for places now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.shadow_dropped = Counter(
+            "tandem_shadow_dropped",
+            "Requests that were to be shadowed and were not, by why.",
+            ("model", "reason"),
             registry=registry,
         )
         self.build_info = Gauge(
@@ -100,6 +123,11 @@ class Metrics:
             multiprocess_mode="max",
             registry=registry,
         )
+
+    def drop_shadow(self, model: str, reason: ShadowDrop) -> None:
+        # All at once: of a series that appears with its first count, Prometheus sees no increase.
+        counters = {each: self.shadow_dropped.labels(model, each) for each in get_args(ShadowDrop)}
+        counters[reason].inc()
 
     def observe_stages(
         self,

@@ -4,70 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
-
-from PIL import Image
+from typing import Literal
 
 from gateway import spans
 from gateway.admission import Admission
 from gateway.agreement import Agreement
-from gateway.deadline import Deadline
 from gateway.errors import TandemError, TooManyImages
 from gateway.images.decode import decode
 from gateway.images.geometry import Geometry
-from gateway.images.preprocess import ImageTensor, fit
+from gateway.images.preprocess import fit
+from gateway.inference import Answer, Inference, Picture, Question, Role
 from gateway.metrics import NO_RUNTIME, Metrics
-from gateway.runtimes.base import ModelRef, Runtime, Tensors
+from gateway.router import Plan
+from gateway.runtimes.base import Runtime
 from gateway.settings import Settings
+from gateway.shadow import Shadows
 from gateway.stages import StageClock
-from gateway.tasks.base import Found, Limits
-from gateway.tasks.table import TASKS
+from gateway.tasks.base import Found
+from gateway.threads import Threads
 from modelkit.spec import ModelSpec, RuntimeName
 
-Role = Literal["primary", "compare"]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a request asks of a model, besides the pictures."""
-
-    spec: ModelSpec
-    limits: Limits
-    deadline: Deadline
-    keep_originals: bool = False
-    """Whether the answer holds the pictures themselves, to draw on."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    geometry: Geometry
-    tensor: ImageTensor
-    kept: Image.Image | None
-    """The upright original, where the question asks for it."""
-
-    @property
-    def original(self) -> Image.Image:
-        """Raises LookupError where it was not kept."""
-        if self.kept is None:
-            raise LookupError("the question asked for no originals")
-        return self.kept
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One runtime's answer; every list in the order of the pictures."""
-
-    spec: ModelSpec
-    runtime: RuntimeName
-    pictures: Sequence[Picture]
-    found: Sequence[Found]
-    clock: StageClock
+Mode = Literal["parallel", "sequential"]
 
 
 @dataclass(frozen=True)
@@ -85,56 +47,92 @@ class Service:
         settings: Settings,
         *,
         runtimes: Mapping[RuntimeName, Runtime],
+        shadows: Shadows,
         metrics: Metrics,
     ) -> None:
-        self._settings = settings
+        self._limits = settings.limits
         self._runtimes = runtimes
+        self._shadows = shadows
         self._metrics = metrics
         self._admission = {
-            name: Admission(name, max_inflight=limit.max_inflight, max_queue=limit.max_queue, metrics=metrics)
+            name: Admission(
+                f"the {name} runtime",
+                max_inflight=limit.max_inflight,
+                max_queue=limit.max_queue,
+                inflight=metrics.inflight.labels(name),
+                waiting=metrics.queue_depth.labels(name),
+            )
             for name, limit in settings.runtimes.items()
         }
-        self._threads = ThreadPoolExecutor(settings.limits.decode_threads or os.cpu_count(), "pictures")
+        self.threads = Threads(settings.limits.decode_threads or os.cpu_count() or 1, "pictures")
+        """Where pictures are decoded."""
+        self._inference = Inference(runtimes, metrics=metrics, threads=self.threads)
+        self._random = random.Random()  # noqa: S311  not for secrets
 
-    async def predict(
-        self, question: Question, images: Sequence[bytes], runtime: RuntimeName | None, clock: StageClock
-    ) -> Answer:
-        """The answer of `runtime`, by default the one that the model's policy names. Raises TandemError."""
+    async def predict(self, question: Question, plan: Plan, images: Sequence[bytes], clock: StageClock) -> Answer:
+        """The answer of the plan's primary, whatever becomes of its shadow. Raises TandemError."""
         pictures = await self._prepare(question, images, clock, role="primary")
-        name = runtime or self._settings.default_runtime
-        return await self._ask(name, question, pictures, clock, role="primary")
+        if plan.shadow is None:
+            return await self._ask(plan.primary.runtime, question, pictures, clock, role="primary")
+        found: asyncio.Future[Sequence[Found]] = asyncio.get_running_loop().create_future()
+        self._shadows.offer(plan.shadow, question, pictures, clock, found)
+        try:
+            answer = await self._ask(plan.primary.runtime, question, pictures, clock, role="primary")
+            found.set_result(answer.found)
+        finally:
+            found.cancel()  # where there is no answer, there is none to compare with
+        return answer
 
-    async def compare(self, question: Question, images: Sequence[bytes], clock: StageClock) -> Comparison:
+    async def compare(
+        self, question: Question, images: Sequence[bytes], clock: StageClock, mode: Mode = "parallel"
+    ) -> Comparison:
         """Both runtimes' answers about the same tensors. One failing does not hide the other's answer."""
         pictures = await self._prepare(question, images, clock, role="compare")
 
         async def ask(name: RuntimeName) -> Answer | TandemError:
+            own = clock.fork()
+            own.skip()  # one after the other, the first one's time is not the second one's
             try:
-                return await self._ask(name, question, pictures, clock.fork(), role="compare")
+                return await self._ask(name, question, pictures, own, role="compare")
             except TandemError as error:
                 return error
 
-        answers = dict(zip(self._runtimes, await asyncio.gather(*map(ask, self._runtimes)), strict=True))
-        agreement = await self._agreement(question, list(answers.values()))
+        # Whoever is called first may find the caches cold, or the cores free: that must not always be the same one.
+        order = self._random.sample(list(self._runtimes), len(self._runtimes))
+        if mode == "parallel":
+            asked = dict(zip(order, await asyncio.gather(*map(ask, order)), strict=True))
+        else:
+            asked = {name: await ask(name) for name in order}
+        answers = {name: asked[name] for name in self._runtimes}
+        found = [answer.found for answer in answers.values() if isinstance(answer, Answer)]
+        agreement = await self._inference.agreement(question, *found) if len(found) == 2 else None
         return Comparison(question.spec, pictures, answers, agreement)
 
-    async def in_thread(self, deadline: Deadline, work: Callable[[], T]) -> T:
-        """Do `work` off the event loop, where pictures are decoded. Raises DeadlineExceeded."""
-        async with deadline.guard():
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def close(self) -> None:
+        await self._shadows.close()
+        self.threads.close()
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    async def _ask(
+        self,
+        runtime: RuntimeName,
+        question: Question,
+        pictures: Sequence[Picture],
+        clock: StageClock,
+        *,
+        role: Role,
+    ) -> Answer:
+        places = self._admission[runtime].places(len(pictures), question.deadline)
+        return await self._inference.ask(runtime, question, pictures, clock, role=role, places=places)
 
     async def _prepare(
         self, question: Question, images: Sequence[bytes], clock: StageClock, *, role: Role
     ) -> list[Picture]:
-        spec, limits = question.spec, self._settings.limits
+        spec, limits = question.spec, self._limits
         if len(images) > limits.max_images:
             raise TooManyImages(
                 f"{len(images)} images in one request; at most {limits.max_images}. Send several requests."
             )
-        pictures, preprocess_s = await self.in_thread(
+        pictures, preprocess_s = await self.threads.run(
             question.deadline, partial(_to_pictures, images, question, limits.max_pixels)
         )
         # The wait for a free decoding thread counts as decoding.
@@ -148,85 +146,6 @@ class Service:
             exemplar=spans.exemplar(),
         )
         return pictures
-
-    async def _ask(
-        self,
-        runtime: RuntimeName,
-        question: Question,
-        pictures: Sequence[Picture],
-        clock: StageClock,
-        *,
-        role: Role,
-    ) -> Answer:
-        spec, version = question.spec, str(question.spec.version)
-        outcome = "internal_error"
-        trace, inference = spans.trace.get(), None
-        if trace is not None:
-            inference = trace.inference(ModelRef.of(spec), runtime, role, images=len(pictures), clock=clock)
-            spans.inference.set(inference)
-        try:
-            tensors = await self._infer(runtime, spec, question.deadline, pictures, clock)
-            found = await self._postprocess(question, partial(_find, question, tensors, pictures))
-            clock.lap("postprocess")
-            outcome = "ok"
-        except TandemError as error:
-            outcome = error.code
-            raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"  # the client went away: nobody's failure
-            raise
-        finally:
-            self._metrics.requests.labels(spec.name, version, runtime, role, outcome).inc()
-            if inference is not None:
-                inference.end(outcome)
-        self._metrics.images.labels(spec.name, version, runtime).inc(len(pictures))
-        exemplar = spans.exemplar()
-        self._metrics.observe_stages(
-            clock.seconds, model=spec.name, version=version, runtime=runtime, role=role, exemplar=exemplar
-        )
-        self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s(), exemplar)
-        return Answer(spec, runtime, pictures, found, clock)
-
-    async def _infer(
-        self,
-        runtime: RuntimeName,
-        spec: ModelSpec,
-        deadline: Deadline,
-        pictures: Sequence[Picture],
-        clock: StageClock,
-    ) -> list[Tensors]:
-        ref = ModelRef.of(spec)
-        async with self._admission[runtime].places(len(pictures), deadline):
-            clock.lap("queue")
-            if (inference := spans.inference.get()) is not None:
-                inference.begin_rpc()
-            # One call for each picture: the worker makes the batches.
-            infer = self._runtimes[runtime].infer
-            calls = [asyncio.ensure_future(infer(ref, each.tensor, deadline=deadline)) for each in pictures]
-            try:
-                results = await asyncio.gather(*calls)
-            finally:
-                for call in calls:
-                    call.cancel()  # what still runs when one has failed, or when the client has gone
-            clock.lap("rpc")
-        return results
-
-    async def _postprocess(self, question: Question, work: Callable[[], T]) -> T:
-        """Do `work` where the model's task has it done. Raises DeadlineExceeded."""
-        return await self.in_thread(question.deadline, work) if TASKS[question.spec.task].in_thread else work()
-
-    async def _agreement(self, question: Question, answers: Sequence[Answer | TandemError]) -> Agreement | None:
-        spec = question.spec
-        found = [answer.found for answer in answers if isinstance(answer, Answer)]
-        if len(found) != 2:
-            return None
-        agreement, pictures = await self._postprocess(question, partial(TASKS[spec.task].compare, *found))
-        # Both at once: of a series that appears with its first count, Prometheus sees no increase.
-        agree, disagree = (self._metrics.agreement.labels(spec.name, outcome) for outcome in ("agree", "disagree"))
-        for same, difference in pictures:
-            (agree if same else disagree).inc()
-            self._metrics.score_difference.labels(spec.name).observe(difference)
-        return agreement
 
 
 def _to_pictures(images: Sequence[bytes], question: Question, max_pixels: int) -> tuple[list[Picture], float]:
@@ -243,11 +162,3 @@ def _to_pictures(images: Sequence[bytes], question: Question, max_pixels: int) -
         preprocess_s += time.perf_counter() - start_s
         pictures.append(Picture(geometry, tensor, image if question.keep_originals else None))
     return pictures, preprocess_s
-
-
-def _find(question: Question, tensors: Sequence[Tensors], pictures: Sequence[Picture]) -> list[Found]:
-    task = TASKS[question.spec.task]
-    return [
-        task.find(question.spec, each, picture.geometry, question.limits)
-        for each, picture in zip(tensors, pictures, strict=True)
-    ]

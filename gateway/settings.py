@@ -94,6 +94,17 @@ class TfSettings(WorkerSettings):
     """TensorFlow Serving's HTTP port, with its metrics (embedded stack)."""
 
 
+class ShadowSettings(_Section):
+    max_inflight: int = Field(8, gt=0)
+    """Most pictures of shadow requests at the workers at once; they take no places of other requests."""
+    max_queue: int = Field(64, ge=0)
+    """Most shadow requests waiting for places; more are dropped."""
+    max_bytes: int = Field(64_000_000, gt=0)
+    """Most bytes of input tensors that shadow requests hold; more are dropped."""
+    timeout_ms: int = Field(10_000, gt=0)
+    """Longest wait of a shadow request, in milliseconds, and then its deadline."""
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is written."""
@@ -118,15 +129,18 @@ class Settings(BaseSettings):
     )
 
     var: Path = Path("var")
-    """Folder of what a running stack keeps: store, serving view, logs, admin key. Relative to the working directory."""
+    """Folder of what a stack keeps: store, serving view, database, logs, key. Relative to the working directory."""
     default_runtime: RuntimeName = "torch"
-    """The runtime that answers `runtime=auto`."""
+    """The runtime that answers `runtime=auto` for a model without a policy."""
+    database_url: str = Field("", pattern=r"^(sqlite:///.+)?$")
+    """Database of the policies, `sqlite:///path`; empty: the file `tandem.db` in `TANDEM_VAR`."""
     warm_up_requests: int = Field(500, ge=0)
     """Black pictures that a model version is shown, for at most 3 s, before it is called ready; 0: none."""
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
+    shadow: ShadowSettings = ShadowSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
 
@@ -144,6 +158,11 @@ class Settings(BaseSettings):
     def serving(self) -> Path:
         """The view the workers read, generated from the store: `torch/` and `tf/`."""
         return self.var / "serving"
+
+    @property
+    def database(self) -> str:
+        """Where the database is, as an SQLAlchemy URL."""
+        return self.database_url or f"sqlite:///{self.var / 'tandem.db'}"
 
     @property
     def logs(self) -> Path:

@@ -39,6 +39,12 @@ class StageClock:
         branch.seconds = dict(self.seconds)
         return branch
 
+    def skip(self) -> None:
+        """Leave out what has passed since the last lap: it belongs to no stage, nor to the total."""
+        now_s = self._now()
+        self.start_s += now_s - self._last_s
+        self._last_s = now_s
+
     def now_s(self) -> float:
         return self._now()
 

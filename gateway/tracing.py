@@ -150,7 +150,7 @@ class RequestTrace:
 
 class InferenceTrace:
     """The stages `queue`, `rpc` and `postprocess`: inside the request's span, or, where more than one runtime is asked,
-    inside a span of the runtime's, which tells how that one's part ended."""
+    inside a span of the runtime's, which tells how that one's part ended. A shadow's may outlast the request's."""
 
     def __init__(
         self, request: RequestTrace, model: ModelRef, runtime: RuntimeName, role: str, *, images: int, clock: StageClock
@@ -170,7 +170,8 @@ class InferenceTrace:
         if role == "primary":
             request.describe(self._attributes)
         else:
-            request.describe(shared)
+            if role == "compare":  # a shadow is no part of what the request was for
+                request.describe(shared)
             self._span = request.start(runtime, request.inside, clock.last_s, self._attributes)
             self._inside = set_span_in_context(self._span, Context())
 

@@ -23,6 +23,7 @@ from tandem import (
 from tandem.client import Client, Json, NotReachable, Question, Refused, in_one_line
 from tandem.models_cli import models
 from tandem.preflight import Problem
+from tandem.routing_cli import routing
 from tandem.terminal import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Url, console, fail, local_url
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 
 app.add_typer(models, name="models")
+app.add_typer(routing, name="routing")
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures; each is one request, in this order.")]
 Model = Annotated[str | None, typer.Option(help="The model; may be left out where there is only one.")]

@@ -90,6 +90,14 @@ class Client:
         path = f"/v1/models/{name}" + ("" if version is None else f"/versions/{version}")
         return [str(each) for each in self._answer("DELETE", path)["removed"]]
 
+    def routing(self, name: str) -> Json:
+        """The model's policy."""
+        return self._answer("GET", f"/v1/models/{name}/routing")
+
+    def set_routing(self, name: str, policy: Json) -> Json:
+        """Put a policy in force; what is in force then. Needs the admin key."""
+        return self._answer("PUT", f"/v1/models/{name}/routing", body=policy)
+
     def start(self, path: str, body: Json) -> Json:
         """Start a job. Needs the admin key."""
         return self._answer("POST", path, body=body)

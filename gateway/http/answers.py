@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from gateway.agreement import BoxAgreement, ClassAgreement, MaskAgreement
 from gateway.http.model_answers import VersionState
 from gateway.http.problems import Problem, problem_of
-from gateway.service import Answer, Comparison
+from gateway.inference import Answer
+from gateway.service import Comparison
 from gateway.tasks.classify import Classification
 from gateway.tasks.detect import Detection
 from gateway.tasks.segment import Segmentation

@@ -8,7 +8,8 @@ from PIL import Image
 
 from gateway.http.accept import MediaType
 from gateway.images.draw import drawn, side_by_side
-from gateway.service import Answer, Comparison
+from gateway.inference import Answer
+from gateway.service import Comparison
 
 
 def predict_drawing(answer: Answer, media: MediaType) -> bytes:

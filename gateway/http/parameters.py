@@ -31,6 +31,14 @@ class InferenceParameters(BaseModel):
     )
 
 
+class CompareParameters(InferenceParameters):
+    mode: Literal["parallel", "sequential"] = Field(
+        "parallel",
+        description="Both runtimes at the same time, or one after the other: where they share cores, that is fairer. "
+        "Which one is called first is random.",
+    )
+
+
 class PredictParameters(InferenceParameters):
     runtime: Literal["auto", "torch", "tf"] = Field(
         "auto", description="The runtime that answers; `auto`: as the model's policy says."

@@ -41,6 +41,7 @@ KINDS: dict[type[TandemError], Kind] = {
     errors.Overloaded: Kind(429, "Too many requests at once"),
     errors.RateLimited: Kind(429, "Too many requests with this key"),
     errors.RuntimeUnavailable: Kind(503, "The runtime is not available"),
+    errors.DatabaseUnavailable: Kind(503, "The database is not available"),
     errors.DeadlineExceeded: Kind(504, "The deadline passed"),
     errors.RuntimeFailed: Kind(502, "The runtime failed"),
 }
@@ -82,7 +83,9 @@ def _response(problem: Problem, headers: dict[str, str] | None = None) -> Respon
 
 def _said(kind: str, message: str) -> str:
     """Pydantic's message, but for the one that says nothing to a caller."""
-    return "no such parameter here; /docs lists them" if kind == "extra_forbidden" else message
+    if kind == "extra_forbidden":
+        return "no such parameter here; /docs lists them"
+    return message.removeprefix("Value error, ")
 
 
 def internal_error(context: RequestContext) -> Response:
@@ -103,7 +106,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         if isinstance(error, errors.RequestError | errors.Overload):
             metrics.rejected.labels(error.code).inc()
         headers = {}
-        if isinstance(error, errors.Overload | errors.RuntimeUnavailable):
+        if isinstance(error, errors.Overload | errors.RuntimeUnavailable | errors.DatabaseUnavailable):
             headers["Retry-After"] = str(math.ceil(error.retry_after_s))
         if isinstance(error, errors.Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -21,14 +21,26 @@ from gateway.http.bodies import REQUEST_BODY, read_images
 from gateway.http.context import RequestContext, context_of
 from gateway.http.keys import require_admin
 from gateway.http.models import ModelParam, version_states
-from gateway.http.parameters import InferenceParameters, PredictParameters
+from gateway.http.parameters import CompareParameters, InferenceParameters, PredictParameters
 from gateway.http.problems import PROBLEMS
+from gateway.inference import Question
 from gateway.metrics import Metrics
-from gateway.service import Question, Service
+from gateway.router import Router
+from gateway.service import Service
 from gateway.settings import Settings
 from gateway.tasks.base import Limits
 from gateway.tasks.table import TASKS
+from modelkit.spec import ModelSpec
 
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="X-Tandem-Key",
+        max_length=256,
+        description="What the request belongs to, such as a customer: where a policy spreads requests over targets, "
+        "those with the same key are answered by the same one.",
+    ),
+]
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -40,6 +52,7 @@ class Routes:
         settings: Settings,
         *,
         service: Service,
+        routing: Router,
         catalogue: Catalogue,
         health: Health,
         metrics: Metrics,
@@ -47,6 +60,7 @@ class Routes:
     ) -> None:
         self._settings = settings
         self._service = service
+        self._routing = routing
         self._catalogue = catalogue
         self._health = health
         self._metrics = metrics
@@ -76,19 +90,25 @@ class Routes:
         router.add_api_route("/metrics", self.prometheus)
 
     async def predict(
-        self, request: Request, model: ModelParam, parameters: Annotated[PredictParameters, Query()]
+        self,
+        request: Request,
+        model: ModelParam,
+        parameters: Annotated[PredictParameters, Query()],
+        key: KeyHeader = None,
     ) -> Response:
         """Run the model on one or more pictures.
 
         With `Accept: image/png` or `image/jpeg` the answer is the picture with its predictions drawn: of one picture.
         """
         media = accept.choose(request.headers.getlist("accept"))
-        question = self._question(request, model, parameters, media)
         context = context_of(request)
+        context.facts["model"] = model
         runtime = None if parameters.runtime == "auto" else parameters.runtime
+        plan = self._routing.plan(model, runtime=runtime, version=parameters.version, key=key)
+        question = self._question(request, plan.primary.spec, parameters, media)
         with self._catalogue.using(question.spec):
             images = await self._receive(request, question)
-            answer = await self._service.predict(question, images, runtime, context.clock)
+            answer = await self._service.predict(question, plan, images, context.clock)
         context.facts.update(runtime=answer.runtime, images=len(images))
         drawing = partial(drawings.predict_drawing, answer, media)
         described = partial(answers.predict_answer, answer, context.request_id)
@@ -99,18 +119,20 @@ class Routes:
         return response
 
     async def compare(
-        self, request: Request, model: ModelParam, parameters: Annotated[InferenceParameters, Query()]
+        self, request: Request, model: ModelParam, parameters: Annotated[CompareParameters, Query()]
     ) -> Response:
         """Run the model on both runtimes, on the same tensors, and say whether they agree.
 
         With `Accept: image/png` or `image/jpeg` the answer is the picture twice, with each runtime's predictions.
         """
         media = accept.choose(request.headers.getlist("accept"))
-        question = self._question(request, model, parameters, media)
         context = context_of(request)
+        context.facts["model"] = model
+        # Before the body: an unknown model needs no upload.
+        question = self._question(request, self._catalogue.find(model, parameters.version), parameters, media)
         with self._catalogue.using(question.spec):
             images = await self._receive(request, question)
-            comparison = await self._service.compare(question, images, context.clock)
+            comparison = await self._service.compare(question, images, context.clock, parameters.mode)
         context.facts.update(runtime="both", images=len(images))
         context.clock.lap("rpc")
         drawing = partial(drawings.compare_drawing, comparison, media)
@@ -128,7 +150,7 @@ class Routes:
         """The answer, drawn if the caller wants a picture, else as JSON."""
         content: str | bytes
         if question.keep_originals:
-            content = await self._service.in_thread(question.deadline, drawing)
+            content = await self._service.threads.run(question.deadline, drawing)
         else:
             content = described().model_dump_json()
         response = Response(content, media_type=media)
@@ -166,10 +188,8 @@ class Routes:
         return Response(encode(self._metrics.registry), media_type=media)
 
     def _question(
-        self, request: Request, model: str, parameters: InferenceParameters, media: accept.MediaType
+        self, request: Request, spec: ModelSpec, parameters: InferenceParameters, media: accept.MediaType
     ) -> Question:
-        context_of(request).facts["model"] = model
-        spec = self._catalogue.find(model, parameters.version)  # before the body: an unknown model needs no upload
         context_of(request).facts["version"] = spec.version
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)

@@ -6,6 +6,7 @@ The only fake of Tandem. The contract suite holds it to the same behaviour as th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,9 +46,22 @@ class FakeRuntime:
     loads: list[ModelRef] = field(default_factory=list)
     unloads: list[ModelRef] = field(default_factory=list)
     closed: bool = False
+    called: Callable[[], object] | None = None
+    """Called at the start of each call, when `running` counts it already."""
+    running: int = 0
+    """Calls under way."""
 
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
         self.seen.append(model)
+        self.running += 1
+        try:
+            if self.called is not None:
+                self.called()
+            return await self._answer(model, image, deadline)
+        finally:
+            self.running -= 1
+
+    async def _answer(self, model: ModelRef, image: ImageTensor, deadline: Deadline) -> Tensors:
         if self.hold is not None:
             async with deadline.guard():
                 await self.hold.wait()

@@ -157,12 +157,12 @@ def test_the_api_describes_itself(client: httpx.Client) -> None:
     predict = paths["/v1/models/{model}/predict"]["post"]
     assert {"multipart/form-data", "image/*", "application/json"} == set(predict["requestBody"]["content"])
     assert {each["name"] for each in predict["parameters"]} == {
-        "model", "runtime", "version", "top_k", "min_score", "timeout_ms"
+        "model", "runtime", "version", "top_k", "min_score", "timeout_ms", "X-Tandem-Key"
     }  # fmt: skip
     assert "application/json" in predict["responses"]["200"]["content"]
     assert set(paths) == {
         "/v1/models", "/v1/models/{model}", "/v1/models/{model}/predict", "/v1/models/{model}/compare",
-        "/v1/models/{model}/default", "/v1/models/{model}/versions/{version}",
+        "/v1/models/{model}/default", "/v1/models/{model}/routing", "/v1/models/{model}/versions/{version}",
         "/v1/models/{model}/verify", "/v1/jobs/{job}", "/v1/settings", "/livez", "/readyz", "/metrics",
     }  # fmt: skip
     assert client.get("/docs").status_code == 200

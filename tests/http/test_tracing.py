@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -155,6 +156,27 @@ def test_one_runtime_failing_in_compare_fails_its_part_alone(trace: Trace, fakes
     (part,) = collector.named("tf")
     assert names(collector.inside(part)) == ["queue", "rpc"]
     assert not collector.request().failed
+
+
+def test_a_shadow_has_a_span_of_its_own_and_leaves_the_requests_as_it_is(
+    tmp_path: Path, fakes: Fakes, collector: Collector
+) -> None:
+    with gateway(tmp_path, fakes, collector.endpoint) as client:
+        key = (tmp_path / "admin.key").read_text().strip()
+        policy = {"policy": "shadow", "primary": "torch", "shadow": "tf"}
+        client.put(
+            "/v1/models/digits/routing", json=policy, headers={"authorization": f"Bearer {key}"}
+        ).raise_for_status()
+        client.post(PREDICT, files=upload())
+        end_s = time.monotonic() + 30
+        while "tandem_agreement_total{" not in client.get("/metrics").text:
+            assert time.monotonic() < end_s
+    (request,) = (span for span in collector.spans if span.name == "POST /v1/models/{model}/predict")
+    assert (request.attributes["tandem.role"], request.attributes["tandem.runtime"]) == ("primary", "torch")
+    (shadow,) = collector.named("tf")
+    assert (shadow.trace_id, shadow.parent_id) == (request.trace_id, request.span_id)
+    assert (shadow.attributes["tandem.role"], shadow.attributes["tandem.outcome"]) == ("shadow", "ok")
+    assert names(collector.inside(shadow)) == OF_RUNTIME
 
 
 @pytest.mark.parametrize(

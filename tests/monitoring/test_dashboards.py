@@ -19,6 +19,7 @@ WITHOUT_GPU = [query for query in QUERIES if not query.gpu]
 ZERO_WHEN_WELL = {
     "Alerts",
     "Circuit breakers",
+    "Dropped shadows",
     "Error budget's pace",
     "Error ratio",
     "Errors",
@@ -27,6 +28,7 @@ ZERO_WHEN_WELL = {
     "Firing alerts",
     "Queue",
     "Refused",
+    "Shadows",
 }
 
 

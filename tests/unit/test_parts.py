@@ -48,6 +48,19 @@ def test_branches_of_a_clock_go_on_by_themselves() -> None:
     assert clock.timing_ms() == {"receive": 1.0, "total": 1.0}
 
 
+def test_what_is_skipped_belongs_to_no_stage_and_not_to_the_total() -> None:
+    now = Clock()
+    clock = StageClock(now)
+    now.now_s += 0.001
+    clock.lap("receive")
+    now.now_s += 0.5
+    clock.skip()
+    now.now_s += 0.002
+    clock.lap("rpc")
+    assert clock.timing_ms() == {"receive": 1.0, "rpc": 2.0, "total": 3.0}
+    assert clock.elapsed_s() == pytest.approx(0.003)
+
+
 def test_a_deadline_counts_down_and_then_raises() -> None:
     now = Clock()
     deadline = Deadline.after_ms(1500, now)
@@ -72,7 +85,8 @@ async def test_a_time_out_of_the_blocks_own_is_not_taken_for_the_deadline() -> N
 
 def admission(max_inflight: int, max_queue: int) -> tuple[Admission, Metrics]:
     metrics = Metrics(CollectorRegistry())
-    return Admission("torch", max_inflight=max_inflight, max_queue=max_queue, metrics=metrics), metrics
+    gauges = {"inflight": metrics.inflight.labels("torch"), "waiting": metrics.queue_depth.labels("torch")}
+    return Admission("the torch runtime", max_inflight=max_inflight, max_queue=max_queue, **gauges), metrics
 
 
 async def test_places_go_to_those_who_wait_in_order_and_the_queue_is_bounded() -> None:

@@ -1,0 +1,154 @@
+"""One runtime asked about pictures, and two answers about the same ones compared; both are measured."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeVar
+
+from PIL import Image
+
+from gateway import spans
+from gateway.agreement import Agreement
+from gateway.deadline import Deadline
+from gateway.errors import TandemError
+from gateway.images.geometry import Geometry
+from gateway.images.preprocess import ImageTensor
+from gateway.metrics import Metrics
+from gateway.runtimes.base import ModelRef, Runtime, Tensors
+from gateway.stages import StageClock
+from gateway.tasks.base import Found, Limits
+from gateway.tasks.table import TASKS
+from gateway.threads import Threads
+from modelkit.spec import ModelSpec, RuntimeName
+
+Role = Literal["primary", "compare", "shadow"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a request asks of a model, besides the pictures."""
+
+    spec: ModelSpec
+    limits: Limits
+    deadline: Deadline
+    keep_originals: bool = False
+    """Whether the answer holds the pictures themselves, to draw on."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    geometry: Geometry
+    tensor: ImageTensor
+    kept: Image.Image | None
+    """The upright original, where the question asks for it."""
+
+    @property
+    def original(self) -> Image.Image:
+        """Raises LookupError where it was not kept."""
+        if self.kept is None:
+            raise LookupError("the question asked for no originals")
+        return self.kept
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One runtime's answer; every list in the order of the pictures."""
+
+    spec: ModelSpec
+    runtime: RuntimeName
+    pictures: Sequence[Picture]
+    found: Sequence[Found]
+    clock: StageClock
+
+
+class Inference:
+    def __init__(self, runtimes: Mapping[RuntimeName, Runtime], *, metrics: Metrics, threads: Threads) -> None:
+        """`threads`: for what a task makes of tensors, where that is long work."""
+        self._runtimes = runtimes
+        self._metrics = metrics
+        self._threads = threads
+
+    async def ask(
+        self,
+        runtime: RuntimeName,
+        question: Question,
+        pictures: Sequence[Picture],
+        clock: StageClock,
+        *,
+        role: Role,
+        places: AbstractAsyncContextManager[object],
+    ) -> Answer:
+        """What `runtime` says, once there are `places` for the pictures. Raises TandemError."""
+        spec, version = question.spec, str(question.spec.version)
+        outcome = "internal_error"
+        trace, inference = spans.trace.get(), None
+        if trace is not None:
+            inference = trace.inference(ModelRef.of(spec), runtime, role, images=len(pictures), clock=clock)
+            spans.inference.set(inference)
+        try:
+            async with places:
+                clock.lap("queue")
+                tensors = await self._infer(runtime, question, pictures)
+                clock.lap("rpc")
+            found = await self._postprocess(question, partial(_find, question, tensors, pictures))
+            clock.lap("postprocess")
+            outcome = "ok"
+        except TandemError as error:
+            outcome = error.code
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"  # the client went away: nobody's failure
+            raise
+        finally:
+            self._metrics.requests.labels(spec.name, version, runtime, role, outcome).inc()
+            if inference is not None:
+                inference.end(outcome)
+        self._metrics.images.labels(spec.name, version, runtime).inc(len(pictures))
+        exemplar = spans.exemplar()
+        self._metrics.observe_stages(
+            clock.seconds, model=spec.name, version=version, runtime=runtime, role=role, exemplar=exemplar
+        )
+        self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s(), exemplar)
+        return Answer(spec, runtime, pictures, found, clock)
+
+    async def agreement(self, question: Question, first: Sequence[Found], second: Sequence[Found]) -> Agreement:
+        """Whether two answers say the same, counted. Raises DeadlineExceeded."""
+        spec = question.spec
+        agreement, pictures = await self._postprocess(question, partial(TASKS[spec.task].compare, first, second))
+        # Both at once: of a series that appears with its first count, Prometheus sees no increase.
+        agree, disagree = (self._metrics.agreement.labels(spec.name, outcome) for outcome in ("agree", "disagree"))
+        for same, difference in pictures:
+            (agree if same else disagree).inc()
+            self._metrics.score_difference.labels(spec.name).observe(difference)
+        return agreement
+
+    async def _infer(self, runtime: RuntimeName, question: Question, pictures: Sequence[Picture]) -> list[Tensors]:
+        if (inference := spans.inference.get()) is not None:
+            inference.begin_rpc()
+        # One call for each picture: the worker makes the batches.
+        infer, model = self._runtimes[runtime].infer, ModelRef.of(question.spec)
+        calls = [asyncio.ensure_future(infer(model, each.tensor, deadline=question.deadline)) for each in pictures]
+        try:
+            return await asyncio.gather(*calls)
+        finally:
+            for call in calls:
+                call.cancel()  # what still runs when one has failed, or when the client has gone
+
+    async def _postprocess(self, question: Question, work: Callable[[], T]) -> T:
+        """Do `work` where the model's task has it done. Raises DeadlineExceeded."""
+        if TASKS[question.spec.task].in_thread:
+            return await self._threads.run(question.deadline, work)
+        return work()
+
+
+def _find(question: Question, tensors: Sequence[Tensors], pictures: Sequence[Picture]) -> list[Found]:
+    task = TASKS[question.spec.task]
+    return [
+        task.find(question.spec, each, picture.geometry, question.limits)
+        for each, picture in zip(tensors, pictures, strict=True)
+    ]

@@ -1,0 +1,61 @@
+"""A shadow policy on the running stack: measured on both runtimes, and remembered when the gateway is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.stack import ROOT, Stack
+
+SEVEN = {"image": (ROOT / "models" / "digits" / "samples" / "7.png").read_bytes()}
+ROUTING = "/v1/models/digits/routing"
+PREDICT = "/v1/models/digits/predict"
+
+Put = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@pytest.fixture
+def put(stack: Stack, client: httpx.Client) -> Iterator[Put]:
+    """Sets the policy of `digits`; afterwards torch answers again."""
+    headers = {"authorization": f"Bearer {(stack.var / 'admin.key').read_text().strip()}"}
+
+    def put(policy: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = client.put(ROUTING, json=policy, headers=headers).raise_for_status().json()
+        return answer
+
+    yield put
+    put({"policy": "fixed", "target": "torch"})
+
+
+def total(client: httpx.Client, series: str) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
+
+
+def test_torch_answers_tf_shadows_both_are_measured_and_the_policy_outlives_the_gateway(
+    stack: Stack, client: httpx.Client, put: Put
+) -> None:
+    stack.wait_until_ready()
+    shadowed = 'tandem_requests_total{model="digits",outcome="ok",role="shadow",runtime="tf",version="1"}'
+    answered = 'tandem_requests_total{model="digits",outcome="ok",role="primary",runtime="torch",version="1"}'
+    agreed = 'tandem_agreement_total{model="digits",outcome="agree"}'
+    kept = put({"policy": "shadow", "primary": "torch", "shadow": "tf"})
+
+    before = {series: total(client, series) for series in (shadowed, answered, agreed)}
+    for _ in range(10):
+        assert client.post(PREDICT, files=SEVEN).raise_for_status().json()["runtime"] == "torch"
+    stack.wait_until(lambda: total(client, agreed) - before[agreed] == 10)
+    assert {series: total(client, series) - before[series] for series in before} == dict.fromkeys(before, 10)
+    assert total(client, 'tandem_stage_seconds_count{model="digits",role="shadow",runtime="tf",stage="rpc"') > 0
+
+    os.kill(stack.pid("gateway"), signal.SIGKILL)
+    stack.wait_until(lambda: not stack.states())
+    stack.wait_until_ready()
+    assert client.get(ROUTING).json() == kept
+    assert client.post(PREDICT, files=SEVEN).raise_for_status().json()["runtime"] == "torch"
+    stack.wait_until(lambda: total(client, agreed) == 1)
