@@ -81,10 +81,13 @@ def test_with_one_runtime_chosen_only_the_other_workers_panels_are_empty(
 
 
 def test_every_job_but_the_gpus_is_scraped(monitored: Monitored) -> None:
-    up = dashboards.run(monitored.url, Query("service", "jobs", "up", instant=True), {"model": "digits"})
-    assert {series.labels["job"]: list(series.values) for series in up} == {
-        job: [1.0] for job in ("gateway", "torch", "tf", "locust", "prometheus")
-    }
+    wanted = {job: [1.0] for job in ("gateway", "torch", "tf", "locust", "prometheus")}
+
+    def up() -> dict[str, list[float]]:
+        found = dashboards.run(monitored.url, Query("service", "jobs", "up", instant=True), {"model": "digits"})
+        return {series.labels["job"]: list(series.values) for series in found}
+
+    monitored.wait_for(lambda: up() == wanted, up)
 
 
 def test_a_healthy_stack_under_load_has_no_alert(monitored: Monitored) -> None:
