@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, stats
+from scipy import fft, special, stats
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def lag_one_time(values: Floats, *, drift_degree: int = 0) -> float:
     n = len(values)
     if n <= drift_degree + 1:
         return 1.0
-    scores = _without_drift(stats.norm.ppf((stats.rankdata(values) - 0.5) / n), drift_degree)
+    scores = _without_drift(special.ndtri((stats.rankdata(values) - 0.5) / n), drift_degree)
     power = float(scores @ scores)
     correlation = min(max(float(scores[1:] @ scores[:-1]) / power, 0.0), 1 - 1 / n) if power > 0 else 0.0
     return (1 + correlation) / (1 - correlation)
@@ -113,10 +113,10 @@ def autocorrelation_time(centred: Floats) -> float:
 
 
 def _without_drift(series: Floats, degree: int) -> Floats:
-    if degree == 0:
-        return series - series.mean()
-    basis = _polynomials(len(series), degree)
-    rest: Floats = series - basis @ (basis.T @ series)
+    rest: Floats = series - series.mean()
+    if degree > 0:
+        basis = _polynomials(len(series), degree)
+        rest -= basis @ (basis.T @ rest)
     return rest
 
 

@@ -8,7 +8,7 @@ from math import log, sqrt
 from typing import Final
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 ALPHA: Final = 0.05
 TIGHTEST_AT: Final = 2000
@@ -71,8 +71,8 @@ def critical(looks: Looks, n: int, waves: int) -> float:
     to Student's distribution at equal probability.
     """
     if looks is Looks.ONE:
-        return float(stats.t.isf(ALPHA / 2, waves))
-    return float(stats.t.isf(stats.norm.sf(any_looks(n)), waves))
+        return -float(special.stdtrit(waves, ALPHA / 2))
+    return -float(special.stdtrit(waves, special.ndtr(-any_looks(n))))
 
 
 def any_looks(n: int) -> float:
