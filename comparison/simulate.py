@@ -113,20 +113,20 @@ def cells() -> Iterator[Cell]:
     for memory in AUTOCORRELATIONS:
         alike, slower = Process(memory), Process(memory, slowdown=1.05)
         yield Cell("A/A", alike, 2_000, one_look)
-        yield Cell("A/A", alike, 3_000, many_looks, 0.4)
+        yield Cell("A/A", alike, 3_000, many_looks, 0.3)
         yield Cell("5 % slower", slower, 2_000, planted)
     for memory in AUTOCORRELATIONS:
         slower = Process(memory, slowdown=1.05)
-        yield Cell("5 % slower", slower, 500, coverage, 0.4)
-        yield Cell("5 % slower", slower, 2_000, coverage, 0.4)
-        yield Cell("5 % slower", slower, 20_000, partial(tail_coverage, 0.95), 0.12)
+        yield Cell("5 % slower", slower, 500, coverage, 0.5)
+        yield Cell("5 % slower", slower, 2_000, coverage, 0.5)
+        yield Cell("5 % slower", slower, 20_000, partial(tail_coverage, 0.95), 0.25)
     for memory in AUTOCORRELATIONS:
-        yield Cell("5 % slower", Process(memory, slowdown=1.05), 50_000, partial(tail_coverage, 0.99), 0.08)
-    yield Cell("5 % slower, no common factor", Process(0.5, slowdown=1.05, common=0.0), 2_000, planted, 0.4)
+        yield Cell("5 % slower", Process(memory, slowdown=1.05), 50_000, partial(tail_coverage, 0.99), 0.1)
+    yield Cell("5 % slower, no common factor", Process(0.5, slowdown=1.05, common=0.0), 2_000, planted, 0.5)
     for memory in AUTOCORRELATIONS:
         for slowdown in (1.05, 1.1, 1.2):
             process = Process(memory, slowdown=slowdown)
-            yield Cell(f"{100 * (slowdown - 1):.0f} % slower", process, 20_000, planted_tail, 0.04)
+            yield Cell(f"{100 * (slowdown - 1):.0f} % slower", process, 20_000, planted_tail, 0.08)
 
 
 def batch(index: int, number: int, runs: int) -> list[Answers]:

@@ -256,6 +256,14 @@ def test_seeded_intervals_cover_and_claims_are_rare_and_right() -> None:
     assert covered >= stats.binom.ppf(least, runs, 0.95)
 
 
+@pytest.mark.parametrize("length", [1, 10], ids=["single", "in tens"])
+def test_the_interval_of_an_agreement_contains_a_planted_wrong_label(length: int) -> None:
+    runs, rng = 300, _rng(3)
+    wrong = [np.repeat(rng.random(5_000 // length) < 0.01, length) for _ in range(runs)]
+    covered = sum(not _interval(rate(~labels)).excludes(0.99) for labels in wrong)
+    assert covered >= stats.binom.ppf(1e-4, runs, 0.93 if length == 1 else 0.9)
+
+
 def test_the_gateway_imports_neither_the_statistics_nor_scipy() -> None:
     code = "import sys, gateway.app; print(sorted({'comparison', 'scipy'} & {m.split('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
