@@ -1,0 +1,127 @@
+"""Rates, ratios and the simulated process; small seeded simulations of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from math import log
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from comparison.interval import Interval, TooFew
+from comparison.observations import Observations, Pairs
+from comparison.planning import pairs_that_show
+from comparison.process import Process
+from comparison.rate import rate
+from comparison.ratio import latency_quantile, paired_log_ratio, quantile_log_ratio
+
+
+def _rng(seed: int = 1) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def _pairs(process: Process, n: int, seed: int = 1) -> Pairs:
+    return Pairs(*map(Observations.answered, process.draw(n, _rng(seed))))
+
+
+def _interval(result: Interval | TooFew) -> Interval:
+    assert isinstance(result, Interval), result
+    return result
+
+
+def test_a_rate_of_independent_requests_is_about_wilson_s() -> None:
+    happened = _rng().random(14_302) < 0.01
+    mine = _interval(rate(happened))
+    wilson = stats.binomtest(int(happened.sum()), len(happened)).proportion_ci(method="wilson")
+    assert mine.low == pytest.approx(wilson.low, rel=0.1)
+    assert mine.high == pytest.approx(wilson.high, rel=0.1)
+    assert mine.low < 0.01 < mine.high
+
+
+@pytest.mark.parametrize("value", [False, True], ids=["none", "all"])
+def test_a_rate_of_0_or_1_has_an_interval_of_one_side(value: bool) -> None:
+    result = _interval(rate(np.full(1_000, value)))
+    wilson = stats.binomtest(1_000 * value, 1_000).proportion_ci(method="wilson")
+    assert (result.low, result.high) == pytest.approx((wilson.low, wilson.high), abs=1e-3)
+    assert (result.high if value else result.low) == float(value)
+
+
+def test_errors_in_bursts_make_a_rate_less_certain() -> None:
+    bursts = np.repeat(_rng().random(500) < 0.05, 20)
+    free, tied = _interval(rate(_rng(2).permutation(bursts))), _interval(rate(bursts))
+    assert tied.high - tied.low > 3 * (free.high - free.low)
+    assert tied.effective_n < free.effective_n / 5
+
+
+def test_a_target_against_itself_has_a_ratio_of_one() -> None:
+    pairs = _pairs(Process(0.5), 2_000)
+    itself, apart = (_interval(quantile_log_ratio(p, 0.5)) for p in (Pairs(pairs.a, pairs.a), pairs))
+    assert itself.estimate == 0
+    assert itself.low <= 0 <= itself.high
+    assert itself.high - itself.low < (apart.high - apart.low) / 2
+
+
+def test_the_ratio_of_pairs_reads_the_same_from_either_side() -> None:
+    pairs = _pairs(Process(0.5, slowdown=1.1), 2_000)
+    there, back = (_interval(paired_log_ratio(p)) for p in (pairs, Pairs(pairs.b, pairs.a)))
+    assert (there.low, there.estimate, there.high) == pytest.approx((-back.high, -back.estimate, -back.low), abs=1e-9)
+
+
+def test_bursts_of_one_target_do_not_move_the_median_of_pairs() -> None:
+    pairs = _pairs(Process(0.0, burst_share=0.0), 2_000)
+    late = pairs.a.seconds.copy()
+    late[700:720] *= 10
+    calm, burst = (
+        _interval(paired_log_ratio(Pairs(Observations.answered(a), pairs.b))) for a in (pairs.a.seconds, late)
+    )
+    assert burst.estimate == pytest.approx(calm.estimate, abs=0.01)
+
+
+def test_more_pairs_are_needed_for_less_difference() -> None:
+    once = _interval(paired_log_ratio(_pairs(Process(0.5), 2_000)))
+    ten, five = (pairs_that_show(difference, once) for difference in (log(1.1), log(1.05)))
+    assert 2 * ten < five < 8 * ten
+    assert 1_000 < five < 6_000
+
+
+def test_the_process_has_the_quantiles_that_it_says() -> None:
+    process = Process(0.5, slowdown=1.05)
+    seconds, _ = process.draw(1_000_000, _rng())
+    for p in (0.5, 0.95):
+        assert np.quantile(seconds, p) == pytest.approx(process.quantile(p), rel=0.01)
+    assert np.mean(seconds <= process.quantile(0.99)) == pytest.approx(0.99, abs=0.002)
+
+
+def test_seeded_intervals_cover_and_claims_are_rare_and_right() -> None:
+    runs, claims, found, wrong, covered = 200, 0, 0, 0, 0
+    process = Process(0.5)
+    median = process.quantile(0.5)
+    rng = _rng(5)
+    for _ in range(runs):
+        a, b = map(Observations.answered, process.draw(2_000, rng))
+        claims += _interval(paired_log_ratio(Pairs(a, b))).excludes(0)
+        slow = _interval(paired_log_ratio(Pairs(Observations.answered(a.seconds * 1.05), b)))
+        found += slow.low > 0
+        wrong += slow.high < 0
+        covered += not _interval(latency_quantile(a, 0.5)).excludes(median)
+    least = 1e-4  # chance that a sound method fails here, for other seeds
+    assert claims <= stats.binom.isf(least, runs, 0.05)
+    assert found >= stats.binom.ppf(least, runs, 0.9)
+    assert wrong == 0
+    assert covered >= stats.binom.ppf(least, runs, 0.95)
+
+
+@pytest.mark.parametrize("length", [1, 10], ids=["single", "in tens"])
+def test_the_interval_of_an_agreement_contains_a_planted_wrong_label(length: int) -> None:
+    runs, rng = 300, _rng(3)
+    wrong = [np.repeat(rng.random(5_000 // length) < 0.01, length) for _ in range(runs)]
+    covered = sum(not _interval(rate(~labels)).excludes(0.99) for labels in wrong)
+    assert covered >= stats.binom.ppf(1e-4, runs, 0.93 if length == 1 else 0.9)
+
+
+def test_the_gateway_imports_neither_the_statistics_nor_scipy() -> None:
+    code = "import sys, gateway.app; print(sorted({'comparison', 'scipy'} & {m.split('.')[0] for m in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
