@@ -154,7 +154,7 @@ class Compose:
 
     def down(self) -> None:
         """Take all of it away. Raises RuntimeError when something is left."""
-        self.run("--profile", "load", "--profile", "models", "down", "--volumes", "--remove-orphans")
+        self.run("--profile", "load", "--profile", "models", "down", "--volumes", "--remove-orphans", "--rmi", "local")
         if left := self.leftovers():
             raise RuntimeError(f"`down` left {left}")
 
