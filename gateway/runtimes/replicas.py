@@ -111,11 +111,14 @@ class Replicas:
             if replica.gone and not replica.inflight:
                 self._start(replica.worker.close())
 
+    def _none_known(self) -> RuntimeUnavailable:
+        return RuntimeUnavailable(f"No worker of the {self.name} runtime is known. {self._why_none}")
+
     def _choose(self, model: ModelRef) -> _Replica:
         # Where none is known to have it, one of them says why better than this end could.
         able = [each for each in self._replicas.values() if model in each.serves] or list(self._replicas.values())
         if not able:
-            raise RuntimeUnavailable(f"No worker of the {self.name} runtime is known. {self._why_none}")
+            raise self._none_known()
         allowed = [each for each in able if each.breakers[model].allows]
         if not allowed:
             raise RuntimeUnavailable(
@@ -171,7 +174,7 @@ class Replicas:
     ) -> Sequence[RuntimeFault]:
         await self._look_up(deadline)
         if not self._replicas:
-            return [RuntimeUnavailable(f"No worker of the {self.name} runtime is known. {self._why_none}")]
+            return [self._none_known()]
 
         async def fault(worker: Runtime) -> RuntimeFault | None:
             try:

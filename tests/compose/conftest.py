@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import httpx
 import pytest
 
-from tests.support.compose import Compose, EngineMissing, engine, own_bytes, wait_until
+from tests.support.compose import Compose, EngineMissing, engine, own_bytes
+from tests.support.waiting import wait_until
 
 BASE = "python:3.11-slim-bookworm"
 BUILT = ("gateway", "torch_worker", "packages", "locust")

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.compose.conftest import Running
-from tests.support.compose import wait_until
 from tests.support.stack import ROOT
+from tests.support.waiting import wait_until
 
 SAMPLES = ROOT / "models" / "digits" / "samples"
 PNG = {"Content-Type": "image/png"}

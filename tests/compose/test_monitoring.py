@@ -10,7 +10,7 @@ import pytest
 
 from tests.compose.conftest import Running
 from tests.support import dashboards
-from tests.support.compose import wait_until
+from tests.support.waiting import wait_until
 
 CHOSEN = {"model": "digits"}
 WITHOUT_GPU = [query for query in dashboards.queries() if not query.gpu]

@@ -15,8 +15,9 @@ import httpx
 import pytest
 
 from tests.compose.conftest import BASE, UP, Running
-from tests.support.compose import docker, inspect, layers, own_bytes, wait_until
+from tests.support.compose import docker, inspect, layers, own_bytes
 from tests.support.stack import ROOT
+from tests.support.waiting import wait_until
 
 SEVEN = ROOT / "models" / "digits" / "samples" / "7.png"
 KILL_THE_SERVER = """

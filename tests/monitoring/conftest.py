@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.support.locust import web
 from tests.support.prometheus import PROGRAMS, installed, running_prometheus
 from tests.support.stack import HOST, Stack
+from tests.support.waiting import wait_until
 
 _PATIENCE_S = 180
 """A scrape every 5 s, rates over 20 s, recorded ones over a minute, alerts that wait another one; on a busy machine."""
@@ -37,12 +37,7 @@ class Monitored:
         return {(each["labels"]["alertname"], each["state"], each["labels"].get("runtime", "")) for each in found}
 
     def wait_for(self, wanted: Callable[[], Any], describe: Callable[[], object]) -> None:
-        """Ask again and again until `wanted` holds; fails with what `describe` says when it takes too long."""
-        until_s = time.monotonic() + _PATIENCE_S
-        while not wanted():
-            if time.monotonic() > until_s:
-                pytest.fail(f"Not after {_PATIENCE_S} s: {describe()}")
-            time.sleep(1)
+        wait_until(wanted, describe, patience_s=_PATIENCE_S, pause_s=1)
 
 
 @pytest.fixture(scope="session")

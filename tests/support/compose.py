@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import yaml
 
 from tests.support import debian
 from tests.support.stack import HOST, ROOT, free_ports
+from tests.support.waiting import wait_until
 
 _PATIENCE_S = 300
-"""For a container to become healthy, or another thing to happen, on a busy machine."""
+"""For a command to end, on a busy machine."""
 _BUILD_PATIENCE_S = 3600
 _LABEL = "com.docker.compose"
 
@@ -63,15 +65,6 @@ def engine() -> Iterator[None]:
 
 def _answers() -> bool:
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-
-
-def wait_until(wanted: Callable[[], Any], describe: Callable[[], object], *, patience_s: float = _PATIENCE_S) -> None:
-    """Ask again and again until `wanted` holds. Raises TimeoutError with what `describe` says."""
-    until_s = time.monotonic() + patience_s
-    while not wanted():
-        if time.monotonic() > until_s:
-            raise TimeoutError(f"Not after {patience_s} s: {describe()}")
-        time.sleep(0.5)
 
 
 @dataclass(frozen=True)
@@ -185,6 +178,7 @@ def own_bytes(image: str, base: str) -> int:
     return int(inspect(image)["Size"]) - int(inspect(base)["Size"])
 
 
+@cache
 def _has_plugin() -> bool:
     return subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
 

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any
 
 import httpx
 import psutil
+
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
@@ -82,11 +83,7 @@ class Stack:
 
     def wait_until(self, condition: Callable[[], Any]) -> None:
         """Ask `condition` again and again until it holds. Raises TimeoutError with what the supervisor printed."""
-        end_s = time.monotonic() + _PATIENCE_S
-        while not condition():
-            if time.monotonic() > end_s:
-                raise TimeoutError(f"It did not come true in {_PATIENCE_S} s:\n{self.output.read_text()}")
-            time.sleep(0.1)
+        wait_until(condition, self.output.read_text, patience_s=_PATIENCE_S, pause_s=0.1)
 
     def wait_until_ready(self, model: str = "digits") -> None:
         self.wait_until(lambda: {self.states().get((model, runtime)) for runtime in ("torch", "tf")} == {"ready"})
