@@ -57,7 +57,7 @@ check:
 	@$(PYTHON) -m tandem.bootstrap .venv
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/mypy comparison gateway proto modelkit tandem tf_worker torch_worker models loadtests tests
+	.venv/bin/mypy comparison evidence gateway proto modelkit tandem tf_worker torch_worker models loadtests tests
 	.venv/bin/python -m proto.compile --check
 
 bench: setup

@@ -22,7 +22,8 @@ TandemError
 │   ├── RuntimeUnavailable      down, not ready, model not loaded
 │   ├── DeadlineExceeded
 │   └── RuntimeFailed           failed on a good tensor, or answered nonsense
-└── DatabaseUnavailable         what should be kept cannot be
+├── DatabaseUnavailable         what should be kept cannot be
+└── StatisticsUnavailable       a comparison cannot be computed
 
 `gateway/http/problems.py` maps each leaf to a status.
 """
@@ -133,3 +134,7 @@ class RuntimeFailed(RuntimeFault):
 
 class DatabaseUnavailable(TandemError):
     retry_after_s = 1.0
+
+
+class StatisticsUnavailable(TandemError):
+    retry_after_s = 5.0

@@ -42,9 +42,13 @@ KINDS: dict[type[TandemError], Kind] = {
     errors.RateLimited: Kind(429, "Too many requests with this key"),
     errors.RuntimeUnavailable: Kind(503, "The runtime is not available"),
     errors.DatabaseUnavailable: Kind(503, "The database is not available"),
+    errors.StatisticsUnavailable: Kind(503, "The statistics are not available"),
     errors.DeadlineExceeded: Kind(504, "The deadline passed"),
     errors.RuntimeFailed: Kind(502, "The runtime failed"),
 }
+
+_COME_BACK = errors.Overload | errors.RuntimeUnavailable | errors.DatabaseUnavailable | errors.StatisticsUnavailable
+"""These say when to try again."""
 
 
 class Problem(BaseModel):
@@ -106,7 +110,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         if isinstance(error, errors.RequestError | errors.Overload):
             metrics.rejected.labels(error.code).inc()
         headers = {}
-        if isinstance(error, errors.Overload | errors.RuntimeUnavailable | errors.DatabaseUnavailable):
+        if isinstance(error, _COME_BACK):
             headers["Retry-After"] = str(math.ceil(error.retry_after_s))
         if isinstance(error, errors.Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"
