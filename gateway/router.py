@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import structlog
 
 from gateway.catalogue import Catalogue
-from gateway.errors import Conflict, ModelNotFound
+from gateway.errors import Conflict, InvalidParameter, ModelNotFound
 from gateway.metrics import Metrics
 from gateway.policies import Policies
-from gateway.routing import Policy, Route, Shadow, Target
+from gateway.routing import Policy, Route, Shadow, Target, TargetPair
 from modelkit.spec import ModelSpec, RuntimeName
 
 _log = structlog.get_logger(__name__)
@@ -56,6 +56,22 @@ class Router:
         if primary is None:
             self._report(model, kept.revision, route.target)
         return Plan(primary or Side(route.target.runtime, named), self._shadow(model, route, primary, version))
+
+    def pair(self, model: str, targets: TargetPair, *, version: int | None) -> tuple[Side, Side]:
+        """`version` is that of targets without one.
+
+        Raises ModelNotFound, and InvalidParameter where the one's tensors or answers are nothing for the other.
+        """
+        a, b = (
+            Side(target.runtime, self._catalogue.find(model, target.version or version))
+            for target in (targets.first, targets.second)
+        )
+        if difference := _difference(a.spec, b.spec):
+            raise InvalidParameter(
+                f"targets: versions {a.spec.version} and {b.spec.version} of {model} differ in their {difference}, so "
+                "that neither tensors nor answers can be compared. Name two that are alike."
+            )
+        return a, b
 
     def check(self, model: str, policy: Policy) -> None:
         """Raises ModelNotFound, and Conflict for a policy that the versions there are now cannot follow."""

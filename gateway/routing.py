@@ -41,6 +41,28 @@ class Target:
         return self.runtime if self.version is None else f"{self.runtime}@{self.version}"
 
 
+@dataclass(frozen=True)
+class TargetPair:
+    """Two targets that are compared."""
+
+    first: Target
+    second: Target
+
+    @classmethod
+    def parse(cls, text: object) -> TargetPair:
+        """`torch,tf`. Raises ValueError."""
+        if isinstance(text, cls):
+            return text
+        if not isinstance(text, str) or text.count(",") != 1:
+            raise ValueError("name two targets with a comma between them, such as torch,tf or torch@1,torch@2")
+        return cls(*map(Target.parse, text.split(",")))
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """A target that is compared with itself has two, too."""
+        return str(self.first), f"{self.second} again" if self.first == self.second else str(self.second)
+
+
 TargetName = Annotated[
     Target,
     PlainValidator(Target.parse),

@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -20,7 +20,7 @@ from gateway.images.geometry import Geometry
 from gateway.images.preprocess import fit
 from gateway.inference import Answer, Inference, Picture, Question, Role
 from gateway.metrics import NO_RUNTIME, Metrics
-from gateway.router import Plan
+from gateway.router import Plan, Side
 from gateway.runtimes.base import Runtime
 from gateway.settings import Settings
 from gateway.shadow import Shadows
@@ -36,9 +36,10 @@ Mode = Literal["parallel", "sequential"]
 class Comparison:
     spec: ModelSpec
     pictures: Sequence[Picture]
-    answers: Mapping[RuntimeName, Answer | TandemError]
+    answers: Mapping[str, Answer | TandemError]
+    """By the names of the targets."""
     agreement: Agreement | None
-    """None where one runtime did not answer."""
+    """None where one did not answer."""
 
 
 class Service:
@@ -51,7 +52,6 @@ class Service:
         metrics: Metrics,
     ) -> None:
         self._limits = settings.limits
-        self._runtimes = runtimes
         self._shadows = shadows
         self._metrics = metrics
         self._admission = {
@@ -84,26 +84,32 @@ class Service:
         return answer
 
     async def compare(
-        self, question: Question, images: Sequence[bytes], clock: StageClock, mode: Mode = "parallel"
+        self,
+        question: Question,
+        sides: Mapping[str, Side],
+        images: Sequence[bytes],
+        clock: StageClock,
+        mode: Mode = "parallel",
     ) -> Comparison:
-        """Both runtimes' answers about the same tensors. One failing does not hide the other's answer."""
+        """Two sides' answers about the same tensors. One failing does not hide the other's answer."""
         pictures = await self._prepare(question, images, clock, role="compare")
 
-        async def ask(name: RuntimeName) -> Answer | TandemError:
-            own = clock.fork()
+        async def ask(name: str) -> Answer | TandemError:
+            side, own = sides[name], clock.fork()
             own.skip()  # one after the other, the first one's time is not the second one's
             try:
-                return await self._ask(name, question, pictures, own, role="compare")
+                its = replace(question, spec=side.spec)
+                return await self._ask(side.runtime, its, pictures, own, role="compare")
             except TandemError as error:
                 return error
 
         # Whoever is called first may find the caches cold, or the cores free: that must not always be the same one.
-        order = self._random.sample(list(self._runtimes), len(self._runtimes))
+        order = self._random.sample(list(sides), len(sides))
         if mode == "parallel":
             asked = dict(zip(order, await asyncio.gather(*map(ask, order)), strict=True))
         else:
             asked = {name: await ask(name) for name in order}
-        answers = {name: asked[name] for name in self._runtimes}
+        answers = {name: asked[name] for name in sides}
         found = [answer.found for answer in answers.values() if isinstance(answer, Answer)]
         agreement = await self._inference.agreement(question, *found) if len(found) == 2 else None
         return Comparison(question.spec, pictures, answers, agreement)

@@ -120,13 +120,19 @@ def compare(
     images: Images,
     url: Url = None,
     model: Model = None,
+    targets: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Two others than torch,tf, such as torch@1,torch@2.")
+    ] = None,
     version: Version = None,
     top_k: TopK = None,
     timeout_ms: Timeout = None,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="One after the other: fairer where both share cores.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask both runtimes what is in each picture, and whether they agree."""
-    question = Question(None, version, top_k, timeout_ms)
+    question = Question(None, version, top_k, timeout_ms, targets, "sequential" if sequential else None)
     _ask("compare", images, url, model, question, None if as_json else (tables.compare_table(), tables.compare_row))
 
 

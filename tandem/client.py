@@ -42,6 +42,10 @@ class Question:
     version: int | None = None
     top_k: int | None = None
     timeout_ms: int | None = None
+    targets: str | None = None
+    """Of compare: two, with a comma between them."""
+    mode: str | None = None
+    """Of compare: parallel or sequential."""
 
     @property
     def parameters(self) -> dict[str, str]:

@@ -34,15 +34,15 @@ def compare_table() -> Table:
 
 
 def compare_row(table: Table, image: Path, answer: Json) -> None:
-    """A line for each runtime; the agreement stands on the first."""
+    """A line for each target; the agreement stands on the first."""
     name, verdict = str(image), _verdict(answer["agreement"])
-    for runtime, part in answer["runtimes"].items():
+    for asked, part in answer["runtimes"].items():
         if "error" in part:
-            table.add_row(name, runtime, f"[red]{part['error']['code']}[/]", "", "", "", verdict)
+            table.add_row(name, asked, f"[red]{part['error']['code']}[/]", "", "", "", verdict)
         else:
             label, score, _ = _best(part)
             timing = part["timing_ms"]
-            target = f"{runtime}@{part['version']}"
+            target = f"{part['runtime']}@{part['version']}"
             table.add_row(name, target, label, score, f"{timing['rpc']:.1f}", f"{timing['total']:.1f}", verdict)
         name = verdict = ""
 

@@ -47,8 +47,9 @@ class PredictAnswer(_Answer):
 
 
 class RuntimeAnswer(_Answer):
-    """One runtime's part of a comparison."""
+    """One target's part of a comparison."""
 
+    runtime: RuntimeName
     version: str
     results: list[Result]
     timing_ms: dict[str, float]
@@ -61,9 +62,10 @@ class FailedRuntime(_Answer):
 class CompareAnswer(_Answer):
     request_id: str
     model: str
-    runtimes: dict[RuntimeName, RuntimeAnswer | FailedRuntime]
+    runtimes: dict[str, RuntimeAnswer | FailedRuntime]
+    """By target: `torch` and `tf`, or what the request names; named twice, `torch` and `torch again`."""
     agreement: MaskAgreement | BoxAgreement | ClassAgreement | None
-    """As the model's task is; None where one runtime did not answer."""
+    """As the model's task is; None where one did not answer."""
 
 
 class ReadyAnswer(_Answer):
@@ -95,7 +97,10 @@ def compare_answer(comparison: Comparison, request_id: str) -> CompareAnswer:
         model=comparison.spec.name,
         runtimes={
             name: RuntimeAnswer(
-                version=str(answer.spec.version), results=_results(answer), timing_ms=answer.clock.timing_ms()
+                runtime=answer.runtime,
+                version=str(answer.spec.version),
+                results=_results(answer),
+                timing_ms=answer.clock.timing_ms(),
             )
             if isinstance(answer, Answer)
             else FailedRuntime(error=problem_of(answer, request_id))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from gateway.routing import Target, TargetPair
 
 
 class InferenceParameters(BaseModel):
@@ -32,9 +34,18 @@ class InferenceParameters(BaseModel):
 
 
 class CompareParameters(InferenceParameters):
+    targets: Annotated[
+        TargetPair,
+        PlainValidator(TargetPair.parse),
+        WithJsonSchema({"type": "string", "examples": ["torch,tf", "torch@1,torch@2"]}),
+    ] = Field(
+        TargetPair(Target("torch"), Target("tf")),
+        description="The two targets to compare, by default both runtimes. One with a version keeps it, whatever "
+        "`version` says. The same one twice: it with itself.",
+    )
     mode: Literal["parallel", "sequential"] = Field(
         "parallel",
-        description="Both runtimes at the same time, or one after the other: where they share cores, that is fairer. "
+        description="Both at the same time, or one after the other: where they share cores, that is fairer. "
         "Which one is called first is random.",
     )
 

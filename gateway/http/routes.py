@@ -121,18 +121,20 @@ class Routes:
     async def compare(
         self, request: Request, model: ModelParam, parameters: Annotated[CompareParameters, Query()]
     ) -> Response:
-        """Run the model on both runtimes, on the same tensors, and say whether they agree.
+        """Run the model on both runtimes, or on other two targets, on the same tensors, and say whether they agree.
 
-        With `Accept: image/png` or `image/jpeg` the answer is the picture twice, with each runtime's predictions.
+        With `Accept: image/png` or `image/jpeg` the answer is the picture twice, with each one's predictions.
         """
         media = accept.choose(request.headers.getlist("accept"))
         context = context_of(request)
         context.facts["model"] = model
         # Before the body: an unknown model needs no upload.
-        question = self._question(request, self._catalogue.find(model, parameters.version), parameters, media)
-        with self._catalogue.using(question.spec):
+        first, second = self._routing.pair(model, parameters.targets, version=parameters.version)
+        sides = dict(zip(parameters.targets.names, (first, second), strict=True))
+        question = self._question(request, first.spec, parameters, media)
+        with self._catalogue.using(first.spec), self._catalogue.using(second.spec):
             images = await self._receive(request, question)
-            comparison = await self._service.compare(question, images, context.clock, parameters.mode)
+            comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
         context.facts.update(runtime="both", images=len(images))
         context.clock.lap("rpc")
         drawing = partial(drawings.compare_drawing, comparison, media)

@@ -107,6 +107,40 @@ def test_compare_answers_from_both_and_says_that_they_agree(client: httpx.Client
     assert answer["agreement"] == {"agree": True, "images": 2, "same_top1": 2, "max_score_difference": 0.0}
 
 
+@pytest.mark.parametrize(
+    ("targets", "answered"),
+    [
+        ("torch,tf", {"torch": ("torch", "2"), "tf": ("tf", "2")}),
+        ("torch@1,torch", {"torch@1": ("torch", "1"), "torch": ("torch", "2")}),
+        ("tf,tf", {"tf": ("tf", "2"), "tf again": ("tf", "2")}),
+    ],
+)
+def test_any_two_targets_can_be_compared_also_one_with_itself(
+    client: httpx.Client, fakes: Fakes, targets: str, answered: dict[str, tuple[str, str]]
+) -> None:
+    answer = client.post(COMPARE, files=multipart(7), params={"targets": targets}).json()
+    assert {name: (part["runtime"], part["version"]) for name, part in answer["runtimes"].items()} == answered
+    assert answer["agreement"]["agree"] is True
+    asked = {(name, str(model.version)) for name, fake in fakes.items() for model in fake.seen}
+    assert asked == set(answered.values())
+
+
+@pytest.mark.parametrize(
+    ("targets", "status", "says"),
+    [
+        ("torch", 422, "name two targets with a comma between them"),
+        ("torch,tf,tf", 422, "name two targets with a comma between them"),
+        ("torch,onnx", 422, "'onnx' is no target. Targets are torch and tf"),
+        ("torch,tf@9", 404, "9"),
+    ],
+)
+def test_targets_that_are_none_are_refused_with_what_to_write(
+    client: httpx.Client, targets: str, status: int, says: str
+) -> None:
+    answer = client.post(COMPARE, files=multipart(7), params={"targets": targets})
+    assert (answer.status_code, says in answer.json()["detail"]) == (status, True), answer.text
+
+
 def test_compare_says_how_far_the_two_disagree(client: httpx.Client, fakes: Fakes) -> None:
     fakes["tf"].offset = 1
     agreement = client.post(COMPARE, files=multipart(7)).json()["agreement"]

@@ -61,10 +61,15 @@ SIDE = {"version": "1", "results": results("7", 0.9876), "timing_ms": TIMING}
 COMPARED = {
     "request_id": "r4",
     "model": "digits",
-    "runtimes": {"torch": SIDE, "tf": SIDE},
+    "runtimes": {name: {"runtime": name, **SIDE} for name in ("torch", "tf")},
     "agreement": {"agree": True, "images": 1, "same_top1": 1, "max_score_difference": 1.2e-07},
 }
-HALF = {"request_id": "r3", "model": "digits", "runtimes": {"torch": SIDE, "tf": {"error": DOWN}}, "agreement": None}
+HALF = {
+    "request_id": "r3",
+    "model": "digits",
+    "runtimes": {"torch": {"runtime": "torch", **SIDE}, "tf": {"error": DOWN}},
+    "agreement": None,
+}
 
 
 def found(*predictions: tuple[str, float]) -> dict[str, Any]:
@@ -181,6 +186,14 @@ def test_without_options_the_only_model_is_asked_and_the_rest_is_left_to_the_gat
     assert gateway.asked == [("/v1/models/digits/compare", {})]
 
 
+def test_compare_asks_about_other_targets_and_one_after_the_other(gateway: Gateway, pictures: list[str]) -> None:
+    gateway.answers = [(200, COMPARED)]
+    tandem("compare", "--url", gateway.url, "--targets", "torch@1,torch@2", "--sequential", pictures[0])
+    assert gateway.asked == [
+        ("/v1/models/digits/compare", {"targets": "torch@1,torch@2", "mode": "sequential"}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("models", "says"), [(["cars", "digits"], "there are cars, digits"), ([], "the gateway serves none")]
 )
@@ -243,7 +256,8 @@ def test_compare_says_how_detections_match(
     gateway: Gateway, pictures: list[str], agreement: dict[str, Any], says: str
 ) -> None:
     side = found(("car", 0.9))
-    answer = {"runtimes": {"torch": side, "tf": side}, "agreement": agreement | {"max_score_difference": 0.001}}
+    sides = {name: {"runtime": name, **side} for name in ("torch", "tf")}
+    answer = {"runtimes": sides, "agreement": agreement | {"max_score_difference": 0.001}}
     gateway.answers = [(200, COMPARED | answer)]
     table = tandem("compare", "--url", gateway.url, pictures[0]).stdout.splitlines()
     column = table[0].index("agreement")

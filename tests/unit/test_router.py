@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from gateway.catalogue import Catalogue
-from gateway.errors import Conflict, ModelNotFound
+from gateway.errors import Conflict, InvalidParameter, ModelNotFound
 from gateway.metrics import Metrics
 from gateway.policies import Kept
 from gateway.router import Plan, Router
-from gateway.routing import Fixed, Policy, Shadow, Target
+from gateway.routing import Fixed, Policy, Shadow, Target, TargetPair
 from modelkit import lifecycle
 from modelkit.spec import InputSpec, RuntimeName
 from tests.support.packages import digits_spec, write_packages, write_store
@@ -132,6 +132,9 @@ def test_a_policy_for_a_version_that_is_not_there_is_refused_with_those_that_are
     world.router.check("digits", shadow("torch@1", "tf@2"))
 
 
-def test_a_shadow_policy_over_versions_with_different_inputs_is_refused(tmp_path: Path) -> None:
+def test_versions_with_different_inputs_are_neither_shadowed_nor_compared(tmp_path: Path) -> None:
+    router = World(tmp_path, fixed("tf")).router
     with pytest.raises(Conflict, match="differ in their input"):
-        World(tmp_path, fixed("tf")).router.check("digits", shadow("torch@1", "torch@3"))
+        router.check("digits", shadow("torch@1", "torch@3"))
+    with pytest.raises(InvalidParameter, match="differ in their input"):
+        router.pair("digits", TargetPair.parse("torch@1,torch@3"), version=None)
