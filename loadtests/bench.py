@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +32,7 @@ from gateway.settings import TfSettings, TorchSettings
 from loadtests.closed_loop import Call, Figures, HttpCaller, closed_loop, figures
 from modelkit import spec as model_spec
 from modelkit.spec import InputSpec
+from tests.support.fake_gateway import FakeGateway, fake_gateway
 from tests.support.stack import HOST, ROOT, Stack, free_ports, running_stack
 
 MODEL = ModelRef("digits", 1)
@@ -90,7 +90,7 @@ async def run(seconds: float, in_flight: int, picture: Path) -> None:
     console = Console(width=120)
     bench = Bench(seconds, console)
     console.print("[dim]starting the stack …")
-    with running_stack(ROOT / "var/bench") as stack, _fake_gateway(stack) as fake, _traced_gateway(stack) as traced:
+    with running_stack(ROOT / "var/bench") as stack, fake_gateway(stack.var) as fake, _traced_gateway(stack) as traced:
         stack.wait_until_ready()
         spec = model_spec.read(stack.var / "store/digits/1").input
         bench.bare(picture, spec)
@@ -126,45 +126,16 @@ async def run(seconds: float, in_flight: int, picture: Path) -> None:
         )
 
 
-@dataclass(frozen=True)
-class FakeGateway:
-    pid: int
-    port: int
-    started_in_s: float
-    """From the start of the process to its first answer."""
-
-
-@contextmanager
-def _fake_gateway(stack: Stack, **settings: str) -> Iterator[FakeGateway]:
-    (port,) = free_ports(1)
-    environment = stack.environment | {"TANDEM_HTTP__PORT": str(port)} | settings
-    start_s = time.perf_counter()
-    command = [sys.executable, "-m", "tests.fakes.gateway"]
-    with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        try:
-            stack.wait_until(lambda: _lives(port) or process.poll() is not None)
-            yield FakeGateway(process.pid, port, time.perf_counter() - start_s)
-        finally:
-            process.terminate()
-
-
 @contextmanager
 def _traced_gateway(stack: Stack) -> Iterator[FakeGateway]:
     """One that traces every request."""
     (port,) = free_ports(1)
     with subprocess.Popen([sys.executable, "-m", "tests.fakes.collector", str(port)], cwd=ROOT) as collector:
         try:
-            with _fake_gateway(stack, TANDEM_TRACING__ENDPOINT=f"http://{HOST}:{port}") as gateway:
+            with fake_gateway(stack.var, TANDEM_TRACING__ENDPOINT=f"http://{HOST}:{port}") as gateway:
                 yield gateway
         finally:
             collector.terminate()
-
-
-def _lives(port: int) -> bool:
-    try:
-        return httpx.get(f"http://{HOST}:{port}/livez", timeout=5).is_success
-    except httpx.TransportError:
-        return False
 
 
 def _print(bench: Bench, in_flight: int, picture: Path, console: Console) -> None:

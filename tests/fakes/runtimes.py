@@ -36,8 +36,12 @@ class FakeRuntime:
     """Answered instead."""
     hold: asyncio.Event | None = None
     """Answers wait for it, up to their deadline."""
+    latency_s: float = 0.0
+    """What each answer takes."""
     offset: int = 0
     """Added to the class, and to the right edge of each box: two runtimes that disagree."""
+    offset_of: Callable[[], int] | None = None
+    """Gives the offset of each answer anew."""
     seen: list[ModelRef] = field(default_factory=list)
     statuses: dict[ModelRef, ModelStatus] = field(default_factory=dict)
     """Said of some models instead of `status_now`."""
@@ -65,8 +69,13 @@ class FakeRuntime:
         if self.hold is not None:
             async with deadline.guard():
                 await self.hold.wait()
+        if self.latency_s:
+            async with deadline.guard():
+                await asyncio.sleep(self.latency_s)
         if self.error is not None:
             raise self.error
+        if self.offset_of is not None:
+            self.offset = self.offset_of()
         if self.tensors is not None:
             return self.tensors
         if model.name != "digits":

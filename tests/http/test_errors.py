@@ -238,7 +238,7 @@ def test_more_requests_than_may_wait_are_told_when_to_come_back(start_gateway: S
     held = threading.Barrier(3, timeout=30)
 
     def ask() -> None:
-        answers.append(client.post(f"{PREDICT}?timeout_ms=700", content=GOOD, headers=PNG))
+        answers.append(client.post(f"{PREDICT}?timeout_ms=3000", content=GOOD, headers=PNG))
         held.wait()
 
     answers: list[httpx.Response] = []
