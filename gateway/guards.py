@@ -43,13 +43,14 @@ def decide(policy: Canary, progress: Progress, comparison: Comparison, now: floa
     bounds for any number of looks are used, since this is asked again and again.
 
     A guard that is broken ends the canary at once. It moves on when it was held for its time and each guard has an
-    interval and an estimate within bounds; where one has not, it waits: too little evidence never moves it.
+    interval and an estimate within bounds; where one has not, it waits: too little evidence never moves it. What the
+    comparison objects to is no matter: another device or precision is a part of the target that is tried, errors have
+    a guard of their own, and the intervals allow for requests without a latency.
     """
     findings = [_latency(policy, comparison), _errors(policy, comparison), *_agreement(policy, comparison)]
     if broken := [each.why for each in findings if each.kind == "broken"]:
         return RollBack("; ".join(broken))
-    waiting = [f"the two must not be compared: {each}" for each in comparison.objections]
-    waiting += [each.why for each in findings if each.kind != "kept"]
+    waiting = [each.why for each in findings if each.kind != "kept"]
     end = progress.since + policy.hold_s
     if now < end:
         until = datetime.fromtimestamp(end, UTC)
