@@ -86,8 +86,13 @@ class Canaries:
                 continue
             if not await self._lease.take():  # and renewed before each: one look may take long
                 return
-            decision = await self._decide(model, policy, kept, kept.progress)
-            await self._follow(model, policy, kept, kept.progress, decision)
+            try:
+                decision = await self._decide(model, policy, kept, kept.progress)
+                await self._follow(model, policy, kept, kept.progress, decision)
+            except DatabaseUnavailable:
+                raise
+            except Exception:  # a fault of ours with one model must not end the watching of the others
+                _log.exception("canary_not_looked_at", model=model)
         self._measure(self._policies.canaries())
 
     async def _decide(self, model: str, policy: Canary, kept: Kept, progress: Progress) -> Decision:

@@ -37,6 +37,8 @@ class Statistics:
     def __init__(self) -> None:
         self.figures: dict[str, Any] = {}
         self.error: Exception | None = None
+        self.well: set[str] = set()
+        """Models for which there is no error."""
         self.asked: list[tuple[str, Target, Target, float]] = []
         self.meanwhile: Callable[[], Any] | None = None
         """Done while an answer is on its way, once."""
@@ -46,7 +48,7 @@ class Statistics:
         if self.meanwhile is not None:
             first, self.meanwhile = self.meanwhile, None
             await first()
-        if self.error is not None:
+        if self.error is not None and model not in self.well:
             raise self.error
         return comparison(a=a, b=b, since=since, **self.figures)
 

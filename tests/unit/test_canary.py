@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from evidence.document import Target
 from gateway.errors import DatabaseUnavailable, StatisticsUnavailable
@@ -18,7 +19,7 @@ from gateway.routing import Target as Named
 from modelkit import lifecycle
 from tests.support.canaries import Clock, Gateway, Statistics
 from tests.support.comparisons import UNKNOWN
-from tests.support.packages import write_store
+from tests.support.packages import detector_spec, write_packages, write_store
 
 pytestmark = pytest.mark.anyio
 
@@ -131,6 +132,23 @@ async def test_without_enough_evidence_it_waits_however_long(
     statistics.error, statistics.figures = None, {}
     await gateway.look()
     assert gateway.at == (1, "running")
+
+
+async def test_a_fault_with_one_models_canary_is_logged_and_keeps_no_other_from_moving(
+    gateway: Gateway, statistics: Statistics, clock: Clock, tmp_path: Path
+) -> None:
+    write_packages(tmp_path / "store", detector_spec())
+    await gateway.catalogue.refresh()
+    await gateway.policies.set("shapes", Canary.model_validate(CANARY | {"from": "torch", "to": "tf"}))
+    statistics.error, statistics.well = RuntimeError("A fault of ours."), {"shapes"}
+    clock.now_s += 1000
+    with capture_logs() as logs:
+        await gateway.look()
+    assert [(line["event"], line["model"]) for line in logs if line["log_level"] == "error"] == [
+        ("canary_not_looked_at", "digits")
+    ]
+    moved = gateway.policies.of("shapes").progress
+    assert (gateway.at, moved and moved.step) == ((0, "running"), 1)
 
 
 async def test_a_gateway_without_statistics_says_so_and_promotes_nothing(tmp_path: Path, clock: Clock) -> None:
