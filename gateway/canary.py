@@ -27,8 +27,8 @@ from gateway.routing import Canary, Progress, Target
 _log = structlog.get_logger(__name__)
 
 _LOOK_S = 2.0
-_BRAKE_LOOKS_AT, _BRAKE_NEEDS = 100, 20
-"""Newest requests of a step that the brake looks at, and how few of them are too few."""
+_BRAKE_READS, _BRAKE_LOOKS_AT, _BRAKE_NEEDS = 20_000, 100, 20
+"""Newest rows of a step that the brake reads, how many requests of the target it looks at, and how few are too few."""
 _FAILED = frozenset(fault.code for fault in RuntimeFault.__subclasses__()) | {"internal_error"}
 _JUDGED = _FAILED | {"ok"}
 
@@ -174,17 +174,22 @@ class Canaries:
 
 def _newest_outcomes(model: str, target: Measured, since: float, connection: Connection) -> Sequence[str]:
     """Of requests that were answered or failed."""
-    columns = LOG.c
+    # Of a target with a tiny share the newest hundred may lie far back: this must not read through a whole day's log.
+    newest = (
+        select(LOG)
+        .where(LOG.c.model == model, LOG.c.time >= since)
+        .order_by(LOG.c.time.desc())
+        .limit(_BRAKE_READS)
+        .subquery()
+    )
     return connection.scalars(
-        select(columns.outcome)
+        select(newest.c.outcome)
         .where(
-            columns.model == model,
-            columns.time >= since,
-            columns.runtime == target.runtime,
-            columns.version == target.version,
-            columns.policy == "canary",
-            columns.outcome.in_(_JUDGED),
+            newest.c.runtime == target.runtime,
+            newest.c.version == target.version,
+            newest.c.policy == "canary",
+            newest.c.outcome.in_(_JUDGED),
         )
-        .order_by(columns.time.desc())
+        .order_by(newest.c.time.desc())
         .limit(_BRAKE_LOOKS_AT)
     ).all()
