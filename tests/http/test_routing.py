@@ -108,6 +108,7 @@ def test_a_bad_policy_is_refused_with_what_is_wrong_and_changes_nothing(
     answer = put(policy)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert says in answer.json()["detail"]
+    assert not answer.json()["detail"].endswith("..")
     assert client.get(ROUTING).json() == before
 
 
