@@ -10,8 +10,10 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from gateway.canary import Canaries
 from gateway.catalogue import Catalogue
 from gateway.database import Database
+from gateway.evidence import Evidence
 from gateway.health import Health
 from gateway.http import problems
 from gateway.http.context import RequestContextMiddleware
@@ -21,6 +23,7 @@ from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
 from gateway.http.routing import RoutingRoutes
 from gateway.jobs import Jobs
+from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.policies import Policies
 from gateway.reconciler import Reconciler
@@ -35,7 +38,9 @@ from gateway.spans import Tracer
 from modelkit.spec import RuntimeName
 
 
-def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None, evidence: Evidence | None = None
+) -> FastAPI:
     """The gateway as an ASGI application. `runtimes` takes the place of the real workers."""
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
@@ -46,13 +51,15 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = runtimes or open_runtimes(settings, metrics)
-        shadows = Shadows(settings.shadow, runtimes=workers, catalogue=catalogue, metrics=metrics)
-        service = Service(settings, runtimes=workers, shadows=shadows, metrics=metrics)
+        latencies = Latencies()
+        shadows = Shadows(settings.shadow, runtimes=workers, catalogue=catalogue, latencies=latencies, metrics=metrics)
+        service = Service(settings, runtimes=workers, shadows=shadows, latencies=latencies, metrics=metrics)
         database = Database(settings.database)
         policies = Policies(database, Fixed(policy="fixed", target=Target(settings.default_runtime)))
         await policies.refresh()
-        routing = Router(catalogue, policies, metrics=metrics)
         health = Health(workers, warm_up_requests=settings.warm_up_requests)
+        routing = Router(catalogue, policies, health=health, latencies=latencies, metrics=metrics)
+        canaries = Canaries(policies, catalogue=catalogue, database=database, evidence=evidence, metrics=metrics)
         reconciler = Reconciler(catalogue, health, workers, store=settings.store, view=settings.serving)
         models = ModelRoutes(settings.store, catalogue=catalogue, health=health, admin_key=admin_key)
         routes = Routes(
@@ -69,7 +76,7 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
         app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
         app.include_router(RoutingRoutes(routing, policies, admin_key=admin_key).router)
         app.include_router(routes.router)
-        following = [asyncio.create_task(each.run()) for each in (reconciler, policies)]
+        following = [asyncio.create_task(each.run()) for each in (reconciler, policies, canaries)]
         yield
         for task in following:
             task.cancel()
@@ -77,6 +84,7 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
                 await task
         await jobs.close()
         await service.close()
+        await canaries.close()
         database.close()
         for worker in workers.values():
             await worker.close()

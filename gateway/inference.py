@@ -17,9 +17,10 @@ from gateway.deadline import Deadline
 from gateway.errors import TandemError
 from gateway.images.geometry import Geometry
 from gateway.images.preprocess import ImageTensor
+from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.runtimes.base import ModelRef, Runtime, Tensors
-from gateway.stages import StageClock
+from gateway.stages import BEFORE_ROUTING, StageClock
 from gateway.tasks.base import Found, Limits
 from gateway.tasks.table import TASKS
 from gateway.threads import Threads
@@ -67,9 +68,12 @@ class Answer:
 
 
 class Inference:
-    def __init__(self, runtimes: Mapping[RuntimeName, Runtime], *, metrics: Metrics, threads: Threads) -> None:
+    def __init__(
+        self, runtimes: Mapping[RuntimeName, Runtime], *, latencies: Latencies, metrics: Metrics, threads: Threads
+    ) -> None:
         """`threads`: for what a task makes of tensors, where that is long work."""
         self._runtimes = runtimes
+        self._latencies = latencies
         self._metrics = metrics
         self._threads = threads
 
@@ -86,6 +90,7 @@ class Inference:
         """What `runtime` says, once there are `places` for the pictures. Raises TandemError."""
         spec, version = question.spec, str(question.spec.version)
         outcome = "internal_error"
+        patience_s = max(0.0, question.deadline.at_s - question.deadline.now())
         trace, inference = spans.trace.get(), None
         if trace is not None:
             inference = trace.inference(ModelRef.of(spec), runtime, role, images=len(pictures), clock=clock)
@@ -106,6 +111,7 @@ class Inference:
             raise
         finally:
             self._metrics.requests.labels(spec.name, version, runtime, role, outcome).inc()
+            self._learn(runtime, ModelRef.of(spec), outcome, clock, patience_s)
             if inference is not None:
                 inference.end(outcome)
         self._metrics.images.labels(spec.name, version, runtime).inc(len(pictures))
@@ -126,6 +132,13 @@ class Inference:
             (agree if same else disagree).inc()
             self._metrics.score_difference.labels(spec.name).observe(difference)
         return agreement
+
+    def _learn(self, runtime: RuntimeName, model: ModelRef, outcome: str, clock: StageClock, patience_s: float) -> None:
+        if outcome == "ok":
+            own_s = sum(seconds for stage, seconds in clock.seconds.items() if stage not in BEFORE_ROUTING)
+            self._latencies.answered(runtime, model, own_s)
+        elif outcome != "cancelled":
+            self._latencies.failed(runtime, model, patience_s)
 
     async def _infer(self, runtime: RuntimeName, question: Question, pictures: Sequence[Picture]) -> list[Tensors]:
         if (inference := spans.inference.get()) is not None:

@@ -116,6 +116,19 @@ class Metrics:
             ("model", "reason"),
             registry=registry,
         )
+        self.canary_share = Gauge(
+            "tandem_canary_share",
+            "Share of the requests that the new target of the model's canary answers.",
+            ("model",),
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.canary_decisions = Counter(
+            "tandem_canary_decisions",
+            "Moves of canaries that this gateway made: promote, roll_back.",
+            ("model", "action"),
+            registry=registry,
+        )
         self.build_info = Gauge(
             "tandem_build_info",
             "Always 1; the version is a label.",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -12,9 +13,11 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Column, Connection, DateTime, Integer, Row, String, Table, Text, func, insert, select, update
 
+from gateway import progress
 from gateway.database import METADATA, Database
 from gateway.errors import DatabaseUnavailable
-from gateway.routing import Policy
+from gateway.progress import Action, Event
+from gateway.routing import Canary, Policy, Progress
 
 _log = structlog.get_logger(__name__)
 _POLICY: TypeAdapter[Policy] = TypeAdapter(Policy)
@@ -31,6 +34,7 @@ TABLE = Table(
 """`revision` counts the changes of all models together, so that its maximum tells whether there is a new one."""
 
 _Row = Row[str, str, int, datetime]
+_Canaries = Mapping[str, tuple[int, Progress]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Kept:
     revision: int
     """Greater with each change; 0: never set."""
     updated: datetime | None
+    progress: Progress | None = None
+    """Of a canary."""
 
 
 class Policies:
@@ -55,15 +61,36 @@ class Policies:
     def of(self, model: str) -> Kept:
         return self._kept.get(model, self._default)
 
+    def canaries(self) -> list[tuple[str, Canary, Kept]]:
+        """Those in force, with their models."""
+        return [(model, kept.policy, kept) for model, kept in self._kept.items() if isinstance(kept.policy, Canary)]
+
     async def set(self, model: str, policy: Policy) -> Kept:
-        """Put `policy` in force, here at once and in other processes within a second. Raises DatabaseUnavailable."""
-        self._take(await self._database.run(partial(_write, model, policy)))
+        """Put `policy` in force, here at once and in other processes within a second: a canary at its first step.
+
+        Raises DatabaseUnavailable."""
+        self._take(*await self._database.run(partial(_write, model, policy)))
         return self._kept[model]
+
+    async def move(self, model: str, kept: Kept, after: Progress, action: Action | None) -> bool:
+        """Bring a canary to `after`, as `set` does. False, and nothing, where it is not as in `kept` any more.
+
+        Raises DatabaseUnavailable."""
+        if kept.progress is None:
+            return False
+        work = partial(progress.move, model, kept.revision, kept.progress, after, action)
+        if moved := await self._database.run(work):
+            self._follow({model: (kept.revision, after)})
+        return moved
+
+    async def history(self, model: str, most: int) -> Sequence[Event]:
+        """What was decided about the model's canaries, the newest first. Raises DatabaseUnavailable."""
+        return await self._database.run(partial(progress.events, model, most))
 
     async def refresh(self) -> None:
         """Take over what other processes have set."""
         try:
-            revision, rows = await self._database.run(partial(_read, self._revision))
+            revision, rows, canaries = await self._database.run(partial(_read, self._revision))
         except DatabaseUnavailable as error:
             if not self._away:
                 _log.error(
@@ -77,7 +104,7 @@ class Policies:
             _log.info("database_back")
         self._away = False
         self._revision = revision
-        self._take(rows)
+        self._take(rows, canaries)
 
     async def run(self) -> None:
         """Refresh again and again, until cancelled."""
@@ -88,7 +115,7 @@ class Policies:
             except Exception:  # a fault of ours must not end the following
                 _log.exception("policies_not_refreshed")
 
-    def _take(self, rows: Sequence[_Row]) -> None:
+    def _take(self, rows: Sequence[_Row], canaries: _Canaries) -> None:
         for model, text, revision, updated in rows:
             known, updated = self.of(model), updated.replace(tzinfo=UTC)
             if (known.revision, known.updated) == (revision, updated):
@@ -100,14 +127,24 @@ class Policies:
                 continue
             self._kept[model] = Kept(policy, revision, updated)
             _log.info("policy", model=model, revision=revision, policy=policy.model_dump(mode="json"))
+        self._follow(canaries)
+
+    def _follow(self, canaries: _Canaries) -> None:
+        for model, (revision, now) in canaries.items():
+            kept = self._kept.get(model)
+            if kept is None or kept.revision != revision or kept.progress == now:
+                continue
+            before, self._kept[model] = kept.progress, replace(kept, progress=now)
+            if before is None or (before.step, before.state) != (now.step, now.state):
+                _log.info("canary", model=model, revision=revision, step=now.step, state=now.state, why=now.why)
 
 
-def _read(known: int, connection: Connection) -> tuple[int, Sequence[_Row]]:
+def _read(known: int, connection: Connection) -> tuple[int, Sequence[_Row], _Canaries]:
     revision = connection.scalar(select(func.coalesce(func.max(TABLE.c.revision), 0))) or 0
-    return revision, [] if revision == known else _rows(connection)
+    return revision, [] if revision == known else _rows(connection), progress.read(connection)
 
 
-def _write(model: str, policy: Policy, connection: Connection) -> Sequence[_Row]:
+def _write(model: str, policy: Policy, connection: Connection) -> tuple[Sequence[_Row], _Canaries]:
     others = TABLE.alias()
     values = {
         "policy": policy.model_dump_json(),
@@ -116,7 +153,13 @@ def _write(model: str, policy: Policy, connection: Connection) -> Sequence[_Row]
     }
     if not connection.execute(update(TABLE).where(TABLE.c.model == model).values(values)).rowcount:
         connection.execute(insert(TABLE).values(model=model, **values))
-    return _rows(connection)
+    if isinstance(policy, Canary):
+        revision = connection.scalars(select(TABLE.c.revision).where(TABLE.c.model == model)).one()
+        why = f"{policy.to} answers {policy.steps[0]:.4g} of the requests, {policy.from_} the others"
+        progress.begin(model, revision, time.time(), why, connection)
+    else:
+        progress.end(model, connection)
+    return _rows(connection), progress.read(connection)
 
 
 def _rows(connection: Connection) -> Sequence[_Row]:

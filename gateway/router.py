@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from gateway.catalogue import Catalogue
 from gateway.errors import Conflict, InvalidParameter, ModelNotFound
+from gateway.health import Health
+from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.policies import Policies
-from gateway.routing import Policy, Route, Shadow, Target, TargetPair
+from gateway.routing import Canary, Policy, Progress, Route, Shadow, Target, TargetPair
+from gateway.runtimes.base import ModelRef
 from modelkit.spec import ModelSpec, RuntimeName
 
 _log = structlog.get_logger(__name__)
@@ -34,10 +38,19 @@ class Plan:
 
 class Router:
     def __init__(
-        self, catalogue: Catalogue, policies: Policies, *, metrics: Metrics, chance: random.Random | None = None
+        self,
+        catalogue: Catalogue,
+        policies: Policies,
+        *,
+        health: Health,
+        latencies: Latencies,
+        metrics: Metrics,
+        chance: random.Random | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._policies = policies
+        self._health = health
+        self._latencies = latencies
         self._metrics = metrics
         self._chance = chance or random.Random()  # noqa: S311  not for secrets
         self._reported: set[tuple[str, int, Target]] = set()
@@ -51,7 +64,7 @@ class Router:
         if runtime is not None:
             return Plan(Side(runtime, named))
         kept = self._policies.of(model)
-        route = kept.policy.route(key, self._chance)
+        route = kept.policy.route(key, self._chance, self._present(model, version, kept.progress))
         primary = self._side(model, route.target, version)
         if primary is None:
             self._report(model, kept.revision, route.target)
@@ -81,18 +94,33 @@ class Router:
                 f"{model} has no version for {', '.join(map(str, missing))}. It has: "
                 f"{', '.join(map(str, versions))}. Name one of them, or add the version first (tandem models add)."
             )
-        if isinstance(policy, Shadow):
+        if isinstance(policy, Canary):
+            start, end = (Side(each.runtime, self._catalogue.find(model, each.version)) for each in policy.targets)
+            if start == end:
+                raise Conflict(
+                    f"{policy.from_} and {policy.to} are both version {end.spec.version} of {model} on {end.runtime} "
+                    "now. Name two targets that differ."
+                )
+        if isinstance(policy, Shadow) or (isinstance(policy, Canary) and policy.sample_rate):
             first, second = (self._catalogue.find(model, target.version) for target in policy.targets)
             if difference := _difference(first, second):
                 raise Conflict(
                     f"Versions {first.version} and {second.version} of {model} differ in their {difference}, so "
-                    "that neither tensors nor answers can be shared. Shadow a version that is alike, or use weights."
+                    "that neither tensors nor answers can be shared. Shadow a version that is alike, or use weights, "
+                    "or a canary with a sample_rate of 0."
                 )
 
     def missing(self, model: str, policy: Policy) -> Sequence[Target]:
         """The targets whose version is not there. Raises ModelNotFound."""
         versions = {None, *(spec.version for spec in self._catalogue.versions(model))}
         return [target for target in policy.targets if target.version not in versions]
+
+    def expected_s(self, model: str, target: Target) -> float | None:
+        """How long `target` takes, as far as this process has measured it lately."""
+        return self._present(model, None, None).expected_s(target)
+
+    def _present(self, model: str, version: int | None, progress: Progress | None) -> _Present:
+        return _Present(self._health, self._latencies, partial(self._side, model, version=version), progress)
 
     def _side(self, model: str, target: Target, version: int | None) -> Side | None:
         """None where the target's version is gone."""
@@ -124,6 +152,28 @@ class Router:
                 target=str(target),
                 detail="The store does not hold this version any more: the default version answers in its place.",
             )
+
+
+@dataclass(frozen=True)
+class _Present:
+    """This moment, for a policy: a target whose version is gone is as one that is not ready."""
+
+    _health: Health
+    _latencies: Latencies
+    _side: Callable[[Target], Side | None]
+    progress: Progress | None
+
+    def ready(self, target: Target) -> bool:
+        side = self._side(target)
+        return side is not None and self._health.status(side.runtime, ModelRef.of(side.spec)).state == "ready"
+
+    def expected_s(self, target: Target) -> float | None:
+        side = self._side(target)
+        return None if side is None else self._latencies.expected_s(side.runtime, ModelRef.of(side.spec))
+
+    def due(self, target: Target) -> bool:
+        side = self._side(target)
+        return side is not None and self._latencies.due(side.runtime, ModelRef.of(side.spec))
 
 
 def _difference(first: ModelSpec, second: ModelSpec) -> str | None:

@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
@@ -79,8 +79,42 @@ class Route:
     shadow: Target | None = None
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a canary has come."""
+
+    step: int
+    """Index into its steps."""
+    since: float
+    """Unix time since which `step` and `state` are so."""
+    state: Literal["running", "promoted", "rolled_back"]
+    why: str
+    """What was decided last, or what it waits for: a sentence."""
+
+
+class Present(Protocol):
+    """What a policy may ask of the moment at which it chooses."""
+
+    @property
+    def progress(self) -> Progress | None:
+        """Of the policy, where it is a canary."""
+        ...
+
+    def ready(self, target: Target) -> bool:
+        """Whether it can answer."""
+        ...
+
+    def expected_s(self, target: Target) -> float | None:
+        """How long it takes, in seconds; None where that is not known well enough."""
+        ...
+
+    def due(self, target: Target) -> bool:
+        """Whether it must be asked so that this becomes known. True is said once, to whoever will ask it."""
+        ...
+
+
 class _Policy(BaseModel, ABC):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, serialize_by_alias=True)
 
     @property
     @abstractmethod
@@ -88,7 +122,7 @@ class _Policy(BaseModel, ABC):
         """All that it names."""
 
     @abstractmethod
-    def route(self, key: str | None, chance: random.Random) -> Route:
+    def route(self, key: str | None, chance: random.Random, present: Present) -> Route:
         """`key`: what the client says the request belongs to."""
 
 
@@ -102,7 +136,7 @@ class Fixed(_Policy):
     def targets(self) -> Sequence[Target]:
         return [self.target]
 
-    def route(self, key: str | None, chance: random.Random) -> Route:  # noqa: ARG002  the same for each
+    def route(self, key: str | None, chance: random.Random, present: Present) -> Route:  # noqa: ARG002
         return Route(self.target)
 
 
@@ -126,7 +160,7 @@ class Weighted(_Policy):
     def targets(self) -> Sequence[Target]:
         return list(self.weights)
 
-    def route(self, key: str | None, chance: random.Random) -> Route:
+    def route(self, key: str | None, chance: random.Random, present: Present) -> Route:  # noqa: ARG002
         weights = {target: weight for target, weight in self.weights.items() if weight}
         if key is None:
             (target,) = chance.choices(list(weights), list(weights.values()))
@@ -149,11 +183,104 @@ class Shadow(_Policy):
     def targets(self) -> Sequence[Target]:
         return [self.primary, self.shadow]
 
-    def route(self, key: str | None, chance: random.Random) -> Route:  # noqa: ARG002  each for itself
+    def route(self, key: str | None, chance: random.Random, present: Present) -> Route:  # noqa: ARG002
         return Route(self.primary, self.shadow if chance.random() < self.sample_rate else None)
 
 
-Policy = Annotated[Fixed | Weighted | Shadow, Field(discriminator="policy")]
+class Fastest(_Policy):
+    """The target that is expected to be the fastest answers; a small share goes to the others, to keep them known."""
+
+    policy: Literal["fastest"]
+    targets_: Annotated[
+        tuple[TargetName, ...], Field(alias="targets", min_length=2, max_length=16, examples=[["torch", "tf"]])
+    ]
+    explore: float = Field(0.05, ge=0, le=1, allow_inf_nan=False)
+    """Share of the requests that the other targets answer."""
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if len(set(self.targets_)) < len(self.targets_):
+            raise ValueError("a target is named twice. Name each once.")
+        return self
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        return self.targets_
+
+    def route(self, key: str | None, chance: random.Random, present: Present) -> Route:  # noqa: ARG002
+        ready = [target for target in self.targets_ if present.ready(target)] or self.targets_
+        for target in ready:
+            if present.due(target):
+                return Route(target)
+        known = {target: expected for target in ready if (expected := present.expected_s(target)) is not None}
+        best = min(known, key=known.__getitem__) if known else chance.choice(ready)
+        others = [target for target in ready if target != best]
+        return Route(chance.choice(others) if others and chance.random() < self.explore else best)
+
+
+class Guards(BaseModel):
+    """What a canary's new target must hold. Each is judged by what was measured since the step began."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    latency_ratio: float = Field(1.1, gt=0, le=1000, allow_inf_nan=False)
+    """`to` may take at most so many times as long as `from`."""
+    error_rate: float = Field(0.01, ge=0, le=1, allow_inf_nan=False)
+    """Share of its requests that `to` may fail, or as many as `from` fails, if those are more."""
+    agreement: float | None = Field(0.99, ge=0, le=1, allow_inf_nan=False)
+    """Share of the pictures on which both must say the same; null: no matter."""
+
+
+class Canary(_Policy):
+    """`to` answers a share of the requests that grows while the guards hold, and is 0 once one is broken."""
+
+    policy: Literal["canary"]
+    from_: Annotated[TargetName, Field(alias="from")]
+    to: TargetName
+    steps: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1, max_length=32)] = (
+        0.01,
+        0.05,
+        0.25,
+        1.0,
+    )
+    """Shares of the requests that `to` answers, one after the other; the last is 1."""
+    hold_s: float = Field(600, ge=1, le=30 * 24 * 3600, allow_inf_nan=False)
+    """Least time at each step, in seconds."""
+    sample_rate: float = Field(0.1, ge=0, le=1, allow_inf_nan=False)
+    """Share of the requests that the other target is asked about, too: both are measured on the same pictures."""
+    guards: Guards = Guards()
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.from_ == self.to:
+            raise ValueError("from and to are the same target. Name two.")
+        if list(self.steps) != sorted(set(self.steps)) or self.steps[-1] != 1:
+            raise ValueError("the steps must rise, and the last must be 1, such as 0.01, 0.05, 0.25, 1.")
+        if self.sample_rate == 0 and self.guards.agreement is not None:
+            raise ValueError(
+                "without samples there is no agreement. Give a sample_rate above 0, or set guards.agreement to null."
+            )
+        return self
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        return [self.from_, self.to]
+
+    def share(self, progress: Progress | None) -> float:
+        """Of the requests, that `to` answers."""
+        if progress is None or progress.state == "rolled_back":
+            return 0.0
+        return 1.0 if progress.state == "promoted" else self.steps[progress.step]
+
+    def route(self, key: str | None, chance: random.Random, present: Present) -> Route:
+        # A threshold for each key: one that `to` answers stays with it while the share grows.
+        unit = chance.random() if key is None else _unit(f"{self.to} {key}")
+        ours, other = (self.to, self.from_) if unit < self.share(present.progress) else (self.from_, self.to)
+        running = present.progress is not None and present.progress.state == "running"
+        return Route(ours, other if running and chance.random() < self.sample_rate else None)
+
+
+Policy = Annotated[Fixed | Weighted | Shadow | Fastest | Canary, Field(discriminator="policy")]
 
 
 def _unit(text: str) -> float:

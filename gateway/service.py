@@ -19,6 +19,7 @@ from gateway.images.decode import decode
 from gateway.images.geometry import Geometry
 from gateway.images.preprocess import fit
 from gateway.inference import Answer, Inference, Picture, Question, Role
+from gateway.latencies import Latencies
 from gateway.metrics import NO_RUNTIME, Metrics
 from gateway.router import Plan, Side
 from gateway.runtimes.base import Runtime
@@ -49,6 +50,7 @@ class Service:
         *,
         runtimes: Mapping[RuntimeName, Runtime],
         shadows: Shadows,
+        latencies: Latencies,
         metrics: Metrics,
     ) -> None:
         self._limits = settings.limits
@@ -66,7 +68,7 @@ class Service:
         }
         self.threads = Threads(settings.limits.decode_threads or os.cpu_count() or 1, "pictures")
         """Where pictures are decoded."""
-        self._inference = Inference(runtimes, metrics=metrics, threads=self.threads)
+        self._inference = Inference(runtimes, latencies=latencies, metrics=metrics, threads=self.threads)
         self._random = random.Random()  # noqa: S311  not for secrets
 
     async def predict(self, question: Question, plan: Plan, images: Sequence[bytes], clock: StageClock) -> Answer:

@@ -19,6 +19,7 @@ from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, Overloaded, TandemError
 from gateway.inference import Answer, Inference, Picture, Question
+from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.router import Side
 from gateway.runtimes.base import Runtime
@@ -38,13 +39,14 @@ class Shadows:
         *,
         runtimes: Mapping[RuntimeName, Runtime],
         catalogue: Catalogue,
+        latencies: Latencies,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._metrics = metrics
         self._threads = Threads(1, "shadows")
-        self._inference = Inference(runtimes, metrics=metrics, threads=self._threads)
+        self._inference = Inference(runtimes, latencies=latencies, metrics=metrics, threads=self._threads)
         self._places = Admission(
             "shadows",
             max_inflight=settings.max_inflight,

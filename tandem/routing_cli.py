@@ -18,7 +18,29 @@ from tandem.terminal import EXIT_FAILED, EXIT_USAGE, Url, fail, local_url
 
 routing = typer.Typer(no_args_is_help=True, help="How a model's requests are spread over targets: show, set.")
 
-Rate = Annotated[float | None, typer.Option("--rate", help="shadow: share of the requests that are shadowed, 0 to 1.")]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        "--rate", help="shadow, canary: share of the requests that the other target is asked about too, 0 to 1."
+    ),
+]
+Explore = Annotated[
+    float | None,
+    typer.Option("--explore", help="fastest: share of the requests that the slower targets answer, 0 to 1."),
+]
+Steps = Annotated[
+    str | None,
+    typer.Option("--steps", metavar="SHARES", help="canary: shares of the requests, such as 0.01,0.05,0.25,1."),
+]
+Hold = Annotated[float | None, typer.Option("--hold", help="canary: least seconds at each step.")]
+MaxLatencyRatio = Annotated[
+    float | None,
+    typer.Option("--max-latency-ratio", help="canary: guard, latency of the new target over the old one's."),
+]
+MaxErrorRate = Annotated[float | None, typer.Option("--max-error-rate", help="canary: guard, 0 to 1.")]
+MinAgreement = Annotated[
+    float | None, typer.Option("--min-agreement", help="canary: guard, share of the pictures, 0 to 1.")
+]
 
 
 @routing.command()
@@ -33,6 +55,12 @@ def set_(
     name: Name,
     policy: Annotated[list[str], typer.Argument(metavar="POLICY...", help="As in the examples.")],
     rate: Rate = None,
+    explore: Explore = None,
+    steps: Steps = None,
+    hold: Hold = None,
+    max_latency_ratio: MaxLatencyRatio = None,
+    max_error_rate: MaxErrorRate = None,
+    min_agreement: MinAgreement = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,18 +71,35 @@ def set_(
     tandem routing set digits weighted torch=0.9 tf@2=0.1
 
     tandem routing set digits shadow torch tf --rate 0.5
+
+    tandem routing set digits fastest torch tf
+
+    tandem routing set digits canary torch tf@2 --steps 0.01,0.05,0.25,1 --hold 600 --rate 0.1
     """
     kind, arguments = (policy[0], policy[1:]) if policy[0] in _POLICIES else ("fixed", policy)
-    if rate is not None and kind != "shadow":
-        fail("--rate is the share of requests that are shadowed: give it with `shadow PRIMARY SHADOW`.", EXIT_USAGE)
-    wanted = {"policy": kind} | _POLICIES[kind](arguments) | ({} if rate is None else {"sample_rate": rate})
+    given = {
+        "--rate": rate, "--explore": explore, "--steps": steps, "--hold": hold,
+        "--max-latency-ratio": max_latency_ratio, "--max-error-rate": max_error_rate, "--min-agreement": min_agreement,
+    }  # fmt: skip
+    for option in (name for name, value in given.items() if value is not None):
+        if kind not in _OPTIONS[option]:
+            fail(f"{option} goes with {' or '.join(_OPTIONS[option])}, not with {kind}.", EXIT_USAGE)
+    wanted = {"policy": kind} | _POLICIES[kind](arguments)
+    guards = _given(latency_ratio=max_latency_ratio, error_rate=max_error_rate, agreement=min_agreement)
+    if kind == "canary" and rate == 0 and min_agreement is None:
+        guards["agreement"] = None  # without samples there is none
+    wanted |= _given(sample_rate=rate, explore=explore, hold_s=hold, steps=_shares(steps), guards=guards or None)
     with Client(url or local_url(), _key(url)) as client, gateway_says():
         _print(client.set_routing(name, wanted), as_json)
 
 
 def _fixed(arguments: Sequence[str]) -> Json:
     if len(arguments) != 1:
-        fail("Name one target, `weighted TARGET=WEIGHT …`, or `shadow PRIMARY SHADOW`.", EXIT_USAGE)
+        fail(
+            "Name one target, `weighted TARGET=WEIGHT …`, `shadow PRIMARY SHADOW`, `fastest TARGET …` or "
+            "`canary FROM TO`.",
+            EXIT_USAGE,
+        )
     return {"target": arguments[0]}
 
 
@@ -78,7 +123,41 @@ def _shadow(arguments: Sequence[str]) -> Json:
     return {"primary": arguments[0], "shadow": arguments[1]}
 
 
-_POLICIES: dict[str, Callable[[Sequence[str]], Json]] = {"fixed": _fixed, "weighted": _weighted, "shadow": _shadow}
+def _fastest(arguments: Sequence[str]) -> Json:
+    if len(arguments) < 2:
+        fail("Name at least two targets: `fastest TARGET …`, such as `fastest torch tf`.", EXIT_USAGE)
+    return {"targets": arguments}
+
+
+def _canary(arguments: Sequence[str]) -> Json:
+    if len(arguments) != 2:
+        fail("Name two targets: `canary FROM TO`, such as `canary torch tf@2`.", EXIT_USAGE)
+    return {"from": arguments[0], "to": arguments[1]}
+
+
+_POLICIES: dict[str, Callable[[Sequence[str]], Json]] = {
+    "fixed": _fixed,
+    "weighted": _weighted,
+    "shadow": _shadow,
+    "fastest": _fastest,
+    "canary": _canary,
+}
+_OPTIONS = {"--rate": ("shadow", "canary"), "--explore": ("fastest",)} | dict.fromkeys(
+    ("--steps", "--hold", "--max-latency-ratio", "--max-error-rate", "--min-agreement"), ("canary",)
+)
+"""The policies that each belongs to."""
+
+
+def _given(**options: object) -> Json:
+    """Those that have a value: the others are the gateway's to choose."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _shares(text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(share) for share in text.split(",")]
+    except ValueError:
+        fail(f"{text!r} are no shares: write them with commas, such as 0.01,0.05,0.25,1.", EXIT_USAGE)
 
 
 def _key(url: str | None) -> str | None:
@@ -105,6 +184,12 @@ def _print(answer: Json, as_json: bool) -> None:
     if answer["missing"]:
         gone = ", ".join(answer["missing"])
         typer.echo(f"Not there any more: {gone}. The default version answers instead, and shadows nothing.", err=True)
+    if answer.get("progress"):
+        typer.echo(f"  {answer['progress']['why']}")
+    for event in answer["history"] or ():
+        typer.echo(
+            f"  {event['time']:.19} {event['action'].replace('_', ' ')}, step {event['step'] + 1}: {event['why']}"
+        )
 
 
 def _sentence(answer: Json) -> str:
@@ -113,4 +198,20 @@ def _sentence(answer: Json) -> str:
     if answer["policy"] == "shadow":
         rate = f"{answer['sample_rate']:.4g} of the requests"
         return f"{answer['primary']} answers, {answer['shadow']} shadows {rate}"
+    if answer["policy"] == "fastest":
+        expected = ((target, answer["expected_ms"].get(target)) for target in answer["targets"])
+        known = (f"{target} {'not known' if each is None else f'{each:.1f} ms'}" for target, each in expected)
+        return f"the fastest answers ({', '.join(known)}), the others {answer['explore']:.4g} of the requests"
+    if answer["policy"] == "canary":
+        return f"canary from {answer['from']} to {answer['to']}, {_progress(answer)}"
     return f"{answer['target']} answers"
+
+
+def _progress(answer: Json) -> str:
+    progress, steps = answer["progress"], answer["steps"]
+    if progress is None:
+        return "not begun"
+    share = f"{answer['to']} answers {progress['share']:.4g} of the requests since {progress['since']}"
+    if progress["state"] == "running":
+        return f"step {progress['step'] + 1} of {len(steps)}: {share}"
+    return f"{progress['state'].replace('_', ' ')}: {share}"

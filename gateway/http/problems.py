@@ -119,7 +119,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
     async def on_invalid_parameter(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         detail = "; ".join(f"{each['loc'][-1]}: {_said(each['type'], each['msg'])}" for each in error.errors())
-        return await on_tandem_error(request, errors.InvalidParameter(f"{detail}."))
+        return await on_tandem_error(request, errors.InvalidParameter(f"{detail.removesuffix('.')}."))
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101

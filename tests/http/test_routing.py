@@ -20,6 +20,16 @@ ROUTING = f"{MODEL}/routing"
 FIXED = {"policy": "fixed", "target": "tf@1"}
 WEIGHTED = {"policy": "weighted", "weights": {"torch": 0.5, "tf@1": 0.5}}
 SHADOW = {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 0.25}
+FASTEST = {"policy": "fastest", "targets": ["torch", "tf@1"], "explore": 0.25}
+CANARY = {
+    "policy": "canary",
+    "from": "torch",
+    "to": "tf",
+    "steps": [0.5, 1.0],
+    "hold_s": 3600.0,
+    "sample_rate": 0.5,
+    "guards": {"latency_ratio": 1.2, "error_rate": 0.05, "agreement": 0.9},
+}
 PICTURE = {"image": encode(plain(7))}
 
 Put = Callable[..., httpx.Response]
@@ -49,11 +59,12 @@ def test_without_a_policy_the_default_runtime_is_the_one(start_gateway: StartGat
     client = start_gateway(default_runtime=runtime)
     assert client.get(ROUTING).json() == {
         "policy": "fixed", "target": runtime, "model": "digits", "revision": 0, "updated": None, "missing": [],
+        "history": [],
     }  # fmt: skip
     assert answered(client) == f"{runtime}@2"
 
 
-@pytest.mark.parametrize("policy", [FIXED, WEIGHTED, SHADOW], ids=lambda policy: policy["policy"])
+@pytest.mark.parametrize("policy", [FIXED, WEIGHTED, SHADOW, FASTEST, CANARY], ids=lambda policy: policy["policy"])
 def test_what_is_set_is_in_force_and_shown(client: httpx.Client, put: Put, policy: dict[str, Any]) -> None:
     answer = put(policy)
     assert answer.status_code == 200, answer.text
@@ -67,7 +78,7 @@ def test_what_is_set_is_in_force_and_shown(client: httpx.Client, put: Put, polic
 @pytest.mark.parametrize(
     ("policy", "status", "code", "says"),
     [
-        ({"policy": "fastest"}, 422, "invalid_parameter", "'fixed', 'weighted', 'shadow'"),
+        ({"policy": "cheapest"}, 422, "invalid_parameter", "'fixed', 'weighted', 'shadow', 'fastest', 'canary'"),
         ({"policy": "fixed"}, 422, "invalid_parameter", "target"),
         ({"policy": "fixed", "target": "onnx"}, 422, "invalid_parameter", "Targets are torch and tf"),
         ({**FIXED, "rate": 1}, 422, "invalid_parameter", "rate"),
@@ -80,6 +91,12 @@ def test_what_is_set_is_in_force_and_shown(client: httpx.Client, put: Put, polic
         ({"policy": "weighted", "weights": {"cats": 1}}, 422, "invalid_parameter", "'cats' is no target"),
         ({**SHADOW, "sample_rate": 2}, 422, "invalid_parameter", "sample_rate"),
         ({"policy": "fixed", "target": "tf@9"}, 409, "conflict", "It has: 1, 2."),
+        ({**FASTEST, "targets": ["torch"]}, 422, "invalid_parameter", "targets"),
+        ({**CANARY, "to": "torch"}, 422, "invalid_parameter", "from and to are the same target"),
+        ({**CANARY, "steps": [0.5, 0.1]}, 422, "invalid_parameter", "the steps must rise"),
+        ({**CANARY, "sample_rate": 0}, 422, "invalid_parameter", "without samples there is no agreement"),
+        ({**CANARY, "from": "tf", "to": "tf@2"}, 409, "conflict", "are both version 2 of digits on tf now"),
+        ({**CANARY, "to": "tf@9"}, 409, "conflict", "It has: 1, 2."),
         ([], 422, "invalid_parameter", ""),
     ],
     ids=str,
@@ -91,6 +108,7 @@ def test_a_bad_policy_is_refused_with_what_is_wrong_and_changes_nothing(
     answer = put(policy)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert says in answer.json()["detail"]
+    assert not answer.json()["detail"].endswith("..")
     assert client.get(ROUTING).json() == before
 
 
@@ -160,7 +178,8 @@ def test_a_version_that_goes_away_is_shown_as_missing_and_the_default_answers(
 def test_the_api_describes_each_policy(client: httpx.Client) -> None:
     api = client.get("/openapi.json").json()
     body = api["paths"]["/v1/models/{model}/routing"]["put"]["requestBody"]["content"]["application/json"]
-    assert set(body["examples"]) == set(body["schema"]["discriminator"]["mapping"]) == {"fixed", "weighted", "shadow"}
+    names = {"fixed", "weighted", "shadow", "fastest", "canary"}
+    assert set(body["examples"]) == set(body["schema"]["discriminator"]["mapping"]) == names
     assert "pattern" in api["components"]["schemas"]["Fixed"]["properties"]["target"]
 
 

@@ -47,6 +47,11 @@ def tandem(*arguments: str) -> Result:
             {"policy": "shadow", "primary": "torch", "shadow": "torch@1", "sample_rate": 1.0},
             "torch answers, torch@1 shadows 1 of the requests",
         ),
+        (
+            ["fastest", "torch", "tf@1", "--explore", "0.1"],
+            {"policy": "fastest", "targets": ["torch", "tf@1"], "explore": 0.1},
+            "the fastest answers (torch not known, tf@1 not known), the others 0.1 of the requests",
+        ),
     ],
     ids=" ".join,
 )
@@ -63,6 +68,33 @@ def test_a_policy_is_set_and_shown(
     assert policy.items() <= shown.items()
 
 
+def test_a_canary_is_set_with_its_steps_and_guards_and_shown_with_its_history(local: httpx.Client) -> None:
+    options = "--steps 0.5,1 --hold 60 --max-latency-ratio 1.2 --max-error-rate 0.02 --min-agreement 0.9 --rate 0.3"
+    result = tandem("set", "digits", "canary", "torch", "tf@1", *options.split())
+    assert (result.exit_code, result.stderr) == (0, "")
+    policy = {
+        "policy": "canary", "from": "torch", "to": "tf@1", "steps": [0.5, 1.0], "hold_s": 60.0, "sample_rate": 0.3,
+        "guards": {"latency_ratio": 1.2, "error_rate": 0.02, "agreement": 0.9},
+    }  # fmt: skip
+    assert policy.items() <= local.get("/v1/models/digits/routing").json().items()
+    first, why, begun = result.stdout.splitlines()
+    assert first.startswith("digits: canary from torch to tf@1, step 1 of 2: tf@1 answers 0.5 of the requests since ")
+    assert why == "  tf@1 answers 0.5 of the requests, torch the others"
+    assert begun.endswith("start, step 1: tf@1 answers 0.5 of the requests, torch the others")
+    tandem("set", "digits", "tf")
+    assert tandem("show", "digits").stdout.splitlines()[1:] == [begun]
+
+
+@pytest.mark.usefixtures("local")
+def test_what_a_canary_is_not_told_is_as_the_gateway_has_it() -> None:
+    tandem("set", "digits", "canary", "torch", "tf")
+    shown = json.loads(tandem("show", "digits", "--json").stdout)
+    assert (shown["steps"], shown["hold_s"], shown["sample_rate"]) == ([0.01, 0.05, 0.25, 1.0], 600.0, 0.1)
+    assert shown["guards"] == {"latency_ratio": 1.1, "error_rate": 0.01, "agreement": 0.99}
+    tandem("set", "digits", "canary", "torch", "tf", "--rate", "0")
+    assert json.loads(tandem("show", "digits", "--json").stdout)["guards"]["agreement"] is None
+
+
 @pytest.mark.usefixtures("local")
 @pytest.mark.parametrize(
     ("arguments", "says"),
@@ -71,7 +103,12 @@ def test_a_policy_is_set_and_shown(
         (["weighted", "torch"], "'torch' is no weight"),
         (["weighted", "torch=1", "torch=2"], "torch has two weights"),
         (["shadow", "torch"], "Name two targets"),
-        (["torch", "--rate", "0.5"], "--rate is the share of requests that are shadowed"),
+        (["torch", "--rate", "0.5"], "--rate goes with shadow or canary, not with fixed"),
+        (["shadow", "torch", "tf", "--explore", "0.5"], "--explore goes with fastest, not with shadow"),
+        (["weighted", "torch=1", "--min-agreement", "0.5"], "--min-agreement goes with canary"),
+        (["fastest", "torch"], "Name at least two targets"),
+        (["canary", "torch"], "Name two targets: `canary FROM TO`"),
+        (["canary", "torch", "tf", "--steps", "0.1;1"], "'0.1;1' are no shares"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -10,12 +10,16 @@ from structlog.testing import capture_logs
 
 from gateway.catalogue import Catalogue
 from gateway.errors import Conflict, InvalidParameter, ModelNotFound
+from gateway.health import Health
+from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.policies import Kept
 from gateway.router import Plan, Router
-from gateway.routing import Fixed, Policy, Shadow, Target, TargetPair
+from gateway.routing import Canary, Fastest, Fixed, Policy, Progress, Shadow, Target, TargetPair
+from gateway.runtimes.base import ModelRef, ModelStatus
 from modelkit import lifecycle
 from modelkit.spec import InputSpec, RuntimeName
+from tests.fakes.runtimes import FakeRuntime
 from tests.support.packages import digits_spec, write_packages, write_store
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +32,7 @@ class Stub:
         self.policy = policy
 
     def of(self, model: str) -> Kept:
-        return Kept(self.policy, 1, None)
+        return Kept(self.policy, 1, None, Progress(0, 0.0, "running", "It has begun."))
 
 
 class World:
@@ -41,7 +45,16 @@ class World:
         self.store = store
         self.metrics = Metrics(CollectorRegistry())
         self.catalogue = Catalogue(store)
-        self.router = Router(self.catalogue, Stub(policy), metrics=self.metrics)  # type: ignore[arg-type]
+        fakes: dict[RuntimeName, FakeRuntime] = {"torch": FakeRuntime("torch"), "tf": FakeRuntime("tf")}
+        self.health = Health(fakes, warm_up_requests=0)
+        self.latencies = Latencies()
+        self.router = Router(
+            self.catalogue,
+            Stub(policy),  # type: ignore[arg-type]
+            health=self.health,
+            latencies=self.latencies,
+            metrics=self.metrics,
+        )
 
     def plan(self, runtime: RuntimeName | None = None, version: int | None = None) -> str:
         """`primary` or `primary + shadow`, as targets."""
@@ -59,6 +72,14 @@ class World:
 
 def fixed(target: str) -> Fixed:
     return Fixed(policy="fixed", target=Target.parse(target))
+
+
+def fastest(*targets: str) -> Fastest:
+    return Fastest.model_validate({"policy": "fastest", "targets": targets, "explore": 0})
+
+
+def canary(start: str, end: str, **more: object) -> Canary:
+    return Canary.model_validate({"policy": "canary", "from": start, "to": end, "steps": [1], "sample_rate": 1} | more)
 
 
 def shadow(primary: str, second: str) -> Shadow:
@@ -82,6 +103,9 @@ def shadow(primary: str, second: str) -> Shadow:
         (shadow("torch", "tf@1"), None, 2, "torch@2"),
         (shadow("torch@1", "torch@2"), None, 2, "torch@2"),
         (shadow("torch", "tf"), "torch", None, "torch@2"),
+        (canary("torch", "tf@1"), None, None, "tf@1 + torch@2"),
+        (canary("torch", "tf@1"), None, 2, "tf@2"),
+        (canary("torch", "tf"), None, 1, "tf@1 + torch@1"),
     ],
     ids=str,
 )
@@ -138,3 +162,30 @@ def test_versions_with_different_inputs_are_neither_shadowed_nor_compared(tmp_pa
         router.check("digits", shadow("torch@1", "torch@3"))
     with pytest.raises(InvalidParameter, match="differ in their input"):
         router.pair("digits", TargetPair.parse("torch@1,torch@3"), version=None)
+
+
+def test_a_canary_between_versions_with_different_inputs_is_refused_unless_it_takes_no_samples(tmp_path: Path) -> None:
+    router = World(tmp_path, fixed("tf")).router
+    with pytest.raises(Conflict, match="differ in their input"):
+        router.check("digits", canary("torch@1", "torch@3"))
+    router.check("digits", canary("torch@1", "torch@3", sample_rate=0, guards={"agreement": None}))
+
+
+def test_a_canary_whose_targets_are_the_same_version_now_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="are both version 2 of digits on torch now"):
+        World(tmp_path, fixed("tf")).router.check("digits", canary("torch", "torch@2"))
+
+
+async def test_the_fastest_of_the_targets_that_are_ready_and_there_answers(tmp_path: Path) -> None:
+    world = World(tmp_path, fastest("torch", "tf", "tf@1"))
+    runtimes: list[tuple[RuntimeName, int, float]] = [("torch", 2, 0.3), ("tf", 2, 0.2), ("tf", 1, 0.1)]
+    for runtime, version, seconds in runtimes:
+        world.health.set(runtime, ModelRef("digits", version), ModelStatus("ready"))
+        world.latencies.answered(runtime, ModelRef("digits", version), seconds)
+    assert world.plan() == "tf@1"
+    await world.remove(1)
+    assert world.plan() == "tf@2"
+    world.health.set("tf", ModelRef("digits", 2), ModelStatus("unavailable"))
+    assert world.plan() == "torch@2"
+    world.health.set("torch", ModelRef("digits", 2), ModelStatus("unavailable"))
+    assert world.plan() == "tf@2"  # nobody is ready: some worker may be back before this is known

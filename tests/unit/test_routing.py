@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.routing import Policy, Route, Shadow, Target, Weighted
+from gateway.routing import Canary, Fastest, Policy, Progress, Route, Shadow, Target, Weighted
 
 POLICY: TypeAdapter[Policy] = TypeAdapter(Policy)
 TORCH, TF = Target("torch"), Target("tf")
 CHANCE = random.Random(1)  # noqa: S311
+
+
+@dataclass
+class Moment:
+    progress: Progress | None = None
+    expected: Mapping[Target, float] = field(default_factory=dict)
+    unready: Collection[Target] = ()
+    wanting: list[Target] = field(default_factory=list)
+
+    def ready(self, target: Target) -> bool:
+        return target not in self.unready
+
+    def expected_s(self, target: Target) -> float | None:
+        return self.expected.get(target)
+
+    def due(self, target: Target) -> bool:
+        if target in self.wanting:
+            self.wanting.remove(target)
+            return True
+        return False
+
+
+NOW = Moment()
 
 
 @pytest.mark.parametrize(
@@ -36,6 +61,16 @@ def test_what_is_no_target_is_refused_with_what_is(text: object) -> None:
         {"policy": "fixed", "target": "torch@2"},
         {"policy": "weighted", "weights": {"torch": 0.9, "tf@2": 0.1}},
         {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 0.5},
+        {"policy": "fastest", "targets": ["torch", "tf@2"], "explore": 0.1},
+        {
+            "policy": "canary",
+            "from": "torch",
+            "to": "tf@2",
+            "steps": [0.5, 1.0],
+            "hold_s": 60.0,
+            "sample_rate": 0.2,
+            "guards": {"latency_ratio": 1.5, "error_rate": 0.02, "agreement": None},
+        },
     ],
     ids=lambda policy: policy["policy"],
 )
@@ -48,7 +83,7 @@ def test_a_policy_survives_being_kept_as_json(policy: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "policy",
     [
-        {"policy": "fastest"},
+        {"policy": "cheapest"},
         {"target": "torch"},
         {"policy": "fixed"},
         {"policy": "fixed", "target": "torch", "sample_rate": 1},
@@ -62,6 +97,23 @@ def test_a_policy_survives_being_kept_as_json(policy: dict[str, Any]) -> None:
         {"policy": "shadow", "primary": "torch"},
         {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 1.1},
         {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": float("nan")},
+        {"policy": "fastest"},
+        {"policy": "fastest", "targets": ["torch"]},
+        {"policy": "fastest", "targets": ["torch", "torch"]},
+        {"policy": "fastest", "targets": ["torch", "tf"], "explore": 1.1},
+        {"policy": "canary", "to": "tf"},
+        {"policy": "canary", "from_": "torch", "to": "tf"},
+        {"policy": "canary", "from": "tf", "to": "tf"},
+        {"policy": "canary", "from": "torch", "to": "tf", "steps": []},
+        {"policy": "canary", "from": "torch", "to": "tf", "steps": [0, 1]},
+        {"policy": "canary", "from": "torch", "to": "tf", "steps": [0.5, 0.5, 1]},
+        {"policy": "canary", "from": "torch", "to": "tf", "steps": [0.5, 0.1, 1]},
+        {"policy": "canary", "from": "torch", "to": "tf", "steps": [0.1, 0.5]},
+        {"policy": "canary", "from": "torch", "to": "tf", "hold_s": 0.5},
+        {"policy": "canary", "from": "torch", "to": "tf", "hold_s": float("inf")},
+        {"policy": "canary", "from": "torch", "to": "tf", "sample_rate": 0},
+        {"policy": "canary", "from": "torch", "to": "tf", "guards": {"p99": 1}},
+        {"policy": "canary", "from": "torch", "to": "tf", "guards": {"latency_ratio": None}},
     ],
     ids=str,
 )
@@ -75,7 +127,7 @@ def weighted(**weights: float) -> Weighted:
 
 
 def shares(policy: Weighted, keys: list[str | None]) -> dict[Target, float]:
-    count = Counter(policy.route(key, CHANCE).target for key in keys)
+    count = Counter(policy.route(key, CHANCE, NOW).target for key in keys)
     return {target: count[target] / len(keys) for target in policy.weights}
 
 
@@ -90,20 +142,20 @@ def test_a_key_always_goes_to_the_same_target_whatever_the_order_of_the_weights(
     one, other = weighted(torch=0.5, tf=0.5), weighted(tf=0.5, torch=0.5)
     for number in range(200):
         key = f"customer {number}"
-        chosen = one.route(key, CHANCE)
-        assert one.route(key, CHANCE) == other.route(key, CHANCE) == chosen
+        chosen = one.route(key, CHANCE, NOW)
+        assert one.route(key, CHANCE, NOW) == other.route(key, CHANCE, NOW) == chosen
 
 
 def test_where_a_key_goes_does_not_change_between_versions_of_tandem() -> None:
     """Else an update would move everyone."""
-    chosen = [str(weighted(torch=0.5, tf=0.5).route(f"{n}", CHANCE).target) for n in range(8)]
+    chosen = [str(weighted(torch=0.5, tf=0.5).route(f"{n}", CHANCE, NOW).target) for n in range(8)]
     assert chosen == ["tf", "torch", "torch", "tf", "tf", "torch", "tf", "tf"]
 
 
 def test_when_weights_change_only_keys_of_the_target_that_loses_move() -> None:
     before, after = weighted(torch=0.9, tf=0.1), weighted(torch=0.5, tf=0.5)
     moves = Counter(
-        (str(before.route(key, CHANCE).target), str(after.route(key, CHANCE).target))
+        (str(before.route(key, CHANCE, NOW).target), str(after.route(key, CHANCE, NOW).target))
         for key in (f"customer {number}" for number in range(5000))
     )
     assert moves["tf", "torch"] == 0
@@ -112,7 +164,7 @@ def test_when_weights_change_only_keys_of_the_target_that_loses_move() -> None:
 
 def test_shadows_are_sampled_at_their_rate_and_the_primary_is_always_the_same() -> None:
     policy = Shadow(policy="shadow", primary=TORCH, shadow=TF, sample_rate=0.3)
-    routes = [policy.route(None, CHANCE) for _ in range(10_000)]
+    routes = [policy.route(None, CHANCE, NOW) for _ in range(10_000)]
     assert {route.target for route in routes} == {TORCH}
     assert sum(route.shadow == TF for route in routes) / 10_000 == pytest.approx(0.3, abs=0.015)
 
@@ -120,4 +172,74 @@ def test_shadows_are_sampled_at_their_rate_and_the_primary_is_always_the_same() 
 @pytest.mark.parametrize(("rate", "expected"), [(0.0, Route(TORCH)), (1.0, Route(TORCH, TF))], ids=["none", "all"])
 def test_a_rate_of_0_shadows_none_and_1_shadows_all(rate: float, expected: Route) -> None:
     policy = Shadow(policy="shadow", primary=TORCH, shadow=TF, sample_rate=rate)
-    assert {policy.route(None, CHANCE) for _ in range(1000)} == {expected}
+    assert {policy.route(None, CHANCE, NOW) for _ in range(1000)} == {expected}
+
+
+def fastest(*targets: Target, explore: float = 0.0) -> Fastest:
+    return Fastest.model_validate({"policy": "fastest", "targets": targets, "explore": explore})
+
+
+def test_the_target_with_the_least_expected_latency_answers_and_the_others_their_small_share() -> None:
+    now, other = Moment(expected={TORCH: 0.2, TF: 0.1, Target("tf", 2): 0.3}), Target("tf", 2)
+    assert {fastest(TORCH, TF).route(None, CHANCE, now) for _ in range(100)} == {Route(TF)}
+    count = Counter(fastest(TORCH, TF, other, explore=0.1).route(None, CHANCE, now).target for _ in range(20_000))
+    shares = {target: count[target] / 20_000 for target in count}
+    assert shares == pytest.approx({TF: 0.9, TORCH: 0.05, other: 0.05}, abs=0.01)
+
+
+def test_a_target_that_must_be_measured_comes_first_once() -> None:
+    now = Moment(expected={TF: 0.1}, wanting=[TORCH])
+    chosen = [str(fastest(TF, TORCH).route(None, CHANCE, now).target) for _ in range(3)]
+    assert chosen == ["torch", "tf", "tf"]
+
+
+def test_while_no_latency_is_known_all_targets_answer() -> None:
+    assert {fastest(TF, TORCH).route(None, CHANCE, NOW).target for _ in range(100)} == {TF, TORCH}
+
+
+def test_a_target_that_is_not_ready_is_neither_chosen_nor_measured_while_another_is() -> None:
+    now = Moment(expected={TORCH: 0.2, TF: 0.1}, unready=[TF], wanting=[TF])
+    assert {fastest(TORCH, TF, explore=0.5).route(None, CHANCE, now).target for _ in range(100)} == {TORCH}
+
+
+def canary(steps: list[float], sample_rate: float = 0.1) -> Canary:
+    return Canary.model_validate(
+        {"policy": "canary", "from": "torch", "to": "tf", "steps": steps, "sample_rate": sample_rate}
+    )
+
+
+def at(step: int, state: Literal["running", "promoted", "rolled_back"] = "running") -> Moment:
+    return Moment(Progress(step, 0.0, state, ""))
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["by chance", "by key"])
+def test_a_canary_gets_the_share_of_its_step_and_a_sample_is_asked_of_both(keyed: bool) -> None:
+    policy = canary([0.05, 0.25, 1.0])
+    for step, share in enumerate(policy.steps):
+        routes = [policy.route(f"customer {n}" if keyed else None, CHANCE, at(step)) for n in range(20_000)]
+        assert sum(route.target == TF for route in routes) / 20_000 == pytest.approx(share, abs=0.01)
+        for target, other in ((TF, TORCH), (TORCH, TF)):
+            shadows = [route.shadow for route in routes if route.target == target]
+            assert set(shadows) <= {None, other}
+            if len(shadows) > 5000:
+                assert shadows.count(other) / len(shadows) == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_key_that_a_canary_answers_stays_with_it_while_the_share_grows() -> None:
+    policy = canary([0.01, 0.05, 0.25, 1.0])
+    taken: set[str] = set()
+    for step in range(4):
+        now = {key for key in map(str, range(2000)) if policy.route(key, CHANCE, at(step)).target == TF}
+        assert taken < now
+        taken = now
+
+
+@pytest.mark.parametrize(
+    ("now", "target"),
+    [(at(0, "rolled_back"), TORCH), (at(1, "promoted"), TF), (NOW, TORCH)],
+    ids=["rolled back", "promoted", "not known"],
+)
+def test_a_canary_that_has_ended_or_is_not_known_yet_sends_all_one_way_and_samples_none(
+    now: Moment, target: Target
+) -> None:
+    assert {canary([0.5, 1.0], 1.0).route(None, CHANCE, now) for _ in range(100)} == {Route(target)}
