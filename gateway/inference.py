@@ -119,7 +119,8 @@ class Inference:
     async def agreement(self, question: Question, first: Sequence[Found], second: Sequence[Found]) -> Agreement:
         """Whether two answers say the same, counted. Raises DeadlineExceeded."""
         spec = question.spec
-        agreement, pictures = await self._postprocess(question, partial(TASKS[spec.task].compare, first, second))
+        compare = partial(TASKS[spec.task].compare, first, second, spec.agreement)
+        agreement, pictures = await self._postprocess(question, compare)
         # Both at once: of a series that appears with its first count, Prometheus sees no increase.
         agree, disagree = (self._metrics.agreement.labels(spec.name, outcome) for outcome in ("agree", "disagree"))
         for same, difference in pictures:

@@ -104,7 +104,15 @@ def test_compare_answers_from_both_and_says_that_they_agree(client: httpx.Client
         assert [result["predictions"][0]["label"] for result in runtime["results"]] == ["7", "2"]
         timing = runtime["timing_ms"]
         assert sum(timing.values()) - timing["total"] == pytest.approx(timing["total"], rel=0.05)
-    assert answer["agreement"] == {"agree": True, "images": 2, "same_top1": 2, "max_score_difference": 0.0}
+    assert answer["agreement"] == {
+        "agree": True,
+        "images": 2,
+        "same_top1": 2,
+        "top_k": 5,
+        "mean_top_k_overlap": 1.0,
+        "min_top_k_overlap": 1.0,
+        "max_score_difference": 0.0,
+    }
 
 
 def test_compare_says_how_far_the_two_disagree(client: httpx.Client, fakes: Fakes) -> None:
