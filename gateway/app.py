@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from gateway.catalogue import Catalogue
 from gateway.database import Database
+from gateway.disagreements import Disagreements
 from gateway.health import Health
 from gateway.http import problems
 from gateway.http.context import RequestContextMiddleware
+from gateway.http.disagreements import DisagreementRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.keys import load_or_create_admin_key
 from gateway.http.models import ModelRoutes
@@ -46,9 +48,12 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = runtimes or open_runtimes(settings, metrics)
-        shadows = Shadows(settings.shadow, runtimes=workers, catalogue=catalogue, metrics=metrics)
-        service = Service(settings, runtimes=workers, shadows=shadows, metrics=metrics)
         database = Database(settings.database)
+        disagreements = Disagreements(settings.disagreements, database, metrics=metrics)
+        shadows = Shadows(
+            settings.shadow, runtimes=workers, catalogue=catalogue, disagreements=disagreements, metrics=metrics
+        )
+        service = Service(settings, runtimes=workers, shadows=shadows, disagreements=disagreements, metrics=metrics)
         policies = Policies(database, Fixed(policy="fixed", target=Target(settings.default_runtime)))
         await policies.refresh()
         routing = Router(catalogue, policies, metrics=metrics)
@@ -68,8 +73,13 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
         app.include_router(RoutingRoutes(routing, policies, admin_key=admin_key).router)
+        app.include_router(
+            DisagreementRoutes(
+                disagreements, threads=service.threads, limits=settings.limits, admin_key=admin_key
+            ).router
+        )
         app.include_router(routes.router)
-        following = [asyncio.create_task(each.run()) for each in (reconciler, policies)]
+        following = [asyncio.create_task(each.run()) for each in (reconciler, policies, disagreements)]
         yield
         for task in following:
             task.cancel()

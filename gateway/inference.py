@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from PIL import Image
 
 from gateway import spans
-from gateway.agreement import Agreement
+from gateway.agreement import Compared
 from gateway.deadline import Deadline
 from gateway.errors import TandemError
 from gateway.images.geometry import Geometry
@@ -36,6 +36,7 @@ class Question:
     spec: ModelSpec
     limits: Limits
     deadline: Deadline
+    request_id: str
     keep_originals: bool = False
     """Whether the answer holds the pictures themselves, to draw on."""
 
@@ -46,6 +47,8 @@ class Picture:
     tensor: ImageTensor
     kept: Image.Image | None
     """The upright original, where the question asks for it."""
+    data: bytes | None
+    """The picture's file, where disagreements are kept."""
 
     @property
     def original(self) -> Image.Image:
@@ -53,6 +56,13 @@ class Picture:
         if self.kept is None:
             raise LookupError("the question asked for no originals")
         return self.kept
+
+    @property
+    def upload(self) -> bytes:
+        """The picture's file, as it came. Raises LookupError where it was not kept."""
+        if self.data is None:
+            raise LookupError("uploads are only kept where disagreements are")
+        return self.data
 
 
 @dataclass(frozen=True)
@@ -116,17 +126,17 @@ class Inference:
         self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s(), exemplar)
         return Answer(spec, runtime, pictures, found, clock)
 
-    async def agreement(self, question: Question, first: Sequence[Found], second: Sequence[Found]) -> Agreement:
+    async def agreement(self, question: Question, first: Sequence[Found], second: Sequence[Found]) -> Compared:
         """Whether two answers say the same, counted. Raises DeadlineExceeded."""
         spec = question.spec
         compare = partial(TASKS[spec.task].compare, first, second, spec.agreement)
-        agreement, pictures = await self._postprocess(question, compare)
+        compared = await self._postprocess(question, compare)
         # Both at once: of a series that appears with its first count, Prometheus sees no increase.
         agree, disagree = (self._metrics.agreement.labels(spec.name, outcome) for outcome in ("agree", "disagree"))
-        for same, difference in pictures:
+        for same, difference in compared.pictures:
             (agree if same else disagree).inc()
             self._metrics.score_difference.labels(spec.name).observe(difference)
-        return agreement
+        return compared
 
     async def _infer(self, runtime: RuntimeName, question: Question, pictures: Sequence[Picture]) -> list[Tensors]:
         if (inference := spans.inference.get()) is not None:

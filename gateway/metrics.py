@@ -116,6 +116,12 @@ class Metrics:
             ("model", "reason"),
             registry=registry,
         )
+        self.disagreements = Counter(
+            "tandem_disagreements",
+            "Pictures about which two answers differ that were to be kept, by whether they were: kept, dropped.",
+            ("model", "outcome"),
+            registry=registry,
+        )
         self.build_info = Gauge(
             "tandem_build_info",
             "Always 1; the version is a label.",
