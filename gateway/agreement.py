@@ -81,7 +81,7 @@ def compare_scores(
     pictures, same_top1, overlaps = [], 0, []
     for a, b in zip(first, second, strict=True):
         same = int(a.argmax()) == int(b.argmax())
-        overlap = len(np.intersect1d(_best(a, top_k), _best(b, top_k))) / top_k
+        overlap = len(_best(a, top_k) & _best(b, top_k)) / top_k
         difference = float(np.abs(a - b).max())
         pictures.append(
             (same and overlap >= tolerances.min_top_k_overlap and _within(difference, tolerances), difference)
@@ -175,9 +175,11 @@ def _figures(every: Sequence[_Boxes], pictures: Sequence[tuple[bool, float]]) ->
     }
 
 
-def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """The best classes, of equals the lower class id, as they are answered."""
-    return np.argsort(-scores, kind="stable")[:count]
+def _best(scores: NDArray[np.float32], count: int) -> set[int]:
+    """The best classes, of equals the lower class id, as they are answered; many times faster than sorting them."""
+    least = np.partition(scores, -count)[-count]
+    better = np.flatnonzero(scores > least).tolist()
+    return {*better, *np.flatnonzero(scores == least)[: count - len(better)].tolist()}
 
 
 def _f1(pairs: int, detections: int) -> float:

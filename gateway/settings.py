@@ -106,7 +106,7 @@ class ShadowSettings(_Section):
 
 
 class DisagreementSettings(_Section):
-    max_count: int = Field(0, ge=0)
+    max_count: int = Field(0, ge=0, le=10_000)
     """Most pictures about which two answers differ that are kept in the database, with both answers; 0: none."""
     max_bytes: int = Field(100_000_000, gt=0)
     """Most bytes of them; the oldest go first."""

@@ -202,6 +202,17 @@ def test_the_best_classes_that_both_name_are_a_share_of_those_compared() -> None
     assert TASKS["classify"].compare(first, second, Tolerances(top_k=4, min_top_k_overlap=0.5)).agreement.agree
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_classes_are_those_that_are_answered(seed: int) -> None:
+    """Many scores are equal."""
+    random = np.random.default_rng(seed)
+    first, second = ([classify(*(random.integers(0, 4, 10) / 4).tolist(), most=4)] for _ in range(2))
+    agreement = TASKS["classify"].compare(first, second, Tolerances(top_k=4)).agreement
+    assert isinstance(agreement, ClassAgreement)
+    answered = [{each.class_id for each in found[0].predictions} for found in (first, second)]
+    assert agreement.min_top_k_overlap == len(answered[0] & answered[1]) / 4
+
+
 def test_no_more_of_the_best_classes_are_compared_than_there_are() -> None:
     agreement = TASKS["classify"].compare([classify(0.9)], [classify(0.1, 0.9)], Tolerances(top_k=50)).agreement
     assert isinstance(agreement, ClassAgreement)
