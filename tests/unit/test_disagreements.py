@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -209,17 +208,3 @@ async def test_a_number_names_one_disagreement_for_ever(tmp_path: Path) -> None:
         await keeper.write()
         (kept,) = await keeper.disagreements.newest(None, limit=9, before=None)
         assert kept.id == 2
-
-
-async def test_another_process_that_writes_for_long_only_delays_them(tmp_path: Path) -> None:
-    async with keeping(tmp_path) as keeper:
-        keeper.offer(b"one")
-        await keeper.write()
-        with closing(sqlite3.connect(tmp_path / "tandem.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            keeper.offer(b"two")
-            writing = asyncio.create_task(keeper.write())
-            assert await keeper.disagreements.picture(1) == b"one"  # readers do not wait
-            other.execute("COMMIT")
-            await writing
-        assert await keeper.pictures() == [b"two", b"one"]
