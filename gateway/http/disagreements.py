@@ -18,6 +18,7 @@ from gateway.http.problems import PROBLEMS
 from gateway.images.decode import media_type
 from gateway.settings import LimitSettings
 from gateway.threads import Threads
+from modelkit.spec import ModelName
 
 Number = Annotated[int, Path(description="The disagreement's id.", ge=1, le=2**63 - 1)]
 
@@ -25,7 +26,7 @@ Number = Annotated[int, Path(description="The disagreement's id.", ge=1, le=2**6
 class OfModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str | None = Field(None, description="Only this model's; by default those of all.")
+    model: ModelName | None = Field(None, description="Only this model's; by default those of all.")
 
 
 class ListParameters(OfModel):

@@ -167,7 +167,7 @@ def test_one_that_is_not_kept_is_404(start: Start, path: str, accept: str) -> No
     assert (answer.status_code, answer.json()["code"]) == (404, "disagreement_not_found")
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "before=0", "colour=red"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "before=0", "model=%00", "colour=red"])
 def test_parameters_that_cannot_be_meant_are_422(start: Start, query: str) -> None:
     answer = start().get(f"{PATH}?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
