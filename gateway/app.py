@@ -13,10 +13,12 @@ from prometheus_client import CollectorRegistry
 from gateway.canary import Canaries
 from gateway.catalogue import Catalogue
 from gateway.database import Database
+from gateway.disagreements import Disagreements
 from gateway.evidence import Evidence
 from gateway.health import Health
 from gateway.http import problems
 from gateway.http.context import RequestContextMiddleware
+from gateway.http.disagreements import DisagreementRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.keys import load_or_create_admin_key
 from gateway.http.models import ModelRoutes
@@ -52,9 +54,24 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = runtimes or open_runtimes(settings, metrics)
         latencies = Latencies()
-        shadows = Shadows(settings.shadow, runtimes=workers, catalogue=catalogue, latencies=latencies, metrics=metrics)
-        service = Service(settings, runtimes=workers, shadows=shadows, latencies=latencies, metrics=metrics)
         database = Database(settings.database)
+        disagreements = Disagreements(settings.disagreements, database, metrics=metrics)
+        shadows = Shadows(
+            settings.shadow,
+            runtimes=workers,
+            catalogue=catalogue,
+            latencies=latencies,
+            disagreements=disagreements,
+            metrics=metrics,
+        )
+        service = Service(
+            settings,
+            runtimes=workers,
+            shadows=shadows,
+            latencies=latencies,
+            disagreements=disagreements,
+            metrics=metrics,
+        )
         policies = Policies(database, Fixed(policy="fixed", target=Target(settings.default_runtime)))
         await policies.refresh()
         health = Health(workers, warm_up_requests=settings.warm_up_requests)
@@ -75,8 +92,13 @@ def create_app(
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
         app.include_router(RoutingRoutes(routing, policies, admin_key=admin_key).router)
+        app.include_router(
+            DisagreementRoutes(
+                disagreements, threads=service.threads, limits=settings.limits, admin_key=admin_key
+            ).router
+        )
         app.include_router(routes.router)
-        following = [asyncio.create_task(each.run()) for each in (reconciler, policies, canaries)]
+        following = [asyncio.create_task(each.run()) for each in (reconciler, policies, canaries, disagreements)]
         yield
         for task in following:
             task.cancel()

@@ -12,6 +12,7 @@ TandemError
 │   ├── ImageTooLarge           over the byte or the pixel limit
 │   ├── ModelNotFound           unknown model or version
 │   ├── JobNotFound             unknown job
+│   ├── DisagreementNotFound    not kept, or not any more
 │   ├── Conflict                an admin change that contradicts the present state
 │   ├── Unauthenticated         no key, or a wrong one
 │   └── Forbidden               a key without that right
@@ -85,6 +86,10 @@ class ModelNotFound(RequestError):
 
 
 class JobNotFound(RequestError):
+    pass
+
+
+class DisagreementNotFound(RequestError):
     pass
 
 

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from PIL import Image
 
 from gateway import spans
-from gateway.agreement import Agreement
+from gateway.agreement import Compared
 from gateway.deadline import Deadline
 from gateway.errors import TandemError
 from gateway.images.geometry import Geometry
@@ -37,6 +37,7 @@ class Question:
     spec: ModelSpec
     limits: Limits
     deadline: Deadline
+    request_id: str
     keep_originals: bool = False
     """Whether the answer holds the pictures themselves, to draw on."""
 
@@ -47,6 +48,8 @@ class Picture:
     tensor: ImageTensor
     kept: Image.Image | None
     """The upright original, where the question asks for it."""
+    data: bytes | None
+    """The picture's file, where disagreements are kept."""
 
     @property
     def original(self) -> Image.Image:
@@ -54,6 +57,13 @@ class Picture:
         if self.kept is None:
             raise LookupError("the question asked for no originals")
         return self.kept
+
+    @property
+    def upload(self) -> bytes:
+        """The picture's file, as it came. Raises LookupError where it was not kept."""
+        if self.data is None:
+            raise LookupError("uploads are only kept where disagreements are")
+        return self.data
 
 
 @dataclass(frozen=True)
@@ -122,16 +132,17 @@ class Inference:
         self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s(), exemplar)
         return Answer(spec, runtime, pictures, found, clock)
 
-    async def agreement(self, question: Question, first: Sequence[Found], second: Sequence[Found]) -> Agreement:
+    async def agreement(self, question: Question, first: Sequence[Found], second: Sequence[Found]) -> Compared:
         """Whether two answers say the same, counted. Raises DeadlineExceeded."""
         spec = question.spec
-        agreement, pictures = await self._postprocess(question, partial(TASKS[spec.task].compare, first, second))
+        compare = partial(TASKS[spec.task].compare, first, second, spec.agreement)
+        compared = await self._postprocess(question, compare)
         # Both at once: of a series that appears with its first count, Prometheus sees no increase.
         agree, disagree = (self._metrics.agreement.labels(spec.name, outcome) for outcome in ("agree", "disagree"))
-        for same, difference in pictures:
+        for same, difference in compared.pictures:
             (agree if same else disagree).inc()
             self._metrics.score_difference.labels(spec.name).observe(difference)
-        return agreement
+        return compared
 
     def _learn(self, runtime: RuntimeName, model: ModelRef, outcome: str, clock: StageClock, patience_s: float) -> None:
         if outcome == "ok":

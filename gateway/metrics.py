@@ -129,6 +129,12 @@ class Metrics:
             ("model", "action"),
             registry=registry,
         )
+        self.disagreements = Counter(
+            "tandem_disagreements",
+            "Pictures about which two answers differ that were to be kept, by whether they were: kept, dropped.",
+            ("model", "outcome"),
+            registry=registry,
+        )
         self.build_info = Gauge(
             "tandem_build_info",
             "Always 1; the version is a label.",

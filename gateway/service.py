@@ -14,6 +14,7 @@ from typing import Literal
 from gateway import spans
 from gateway.admission import Admission
 from gateway.agreement import Agreement
+from gateway.disagreements import Disagreements
 from gateway.errors import TandemError, TooManyImages
 from gateway.images.decode import decode
 from gateway.images.geometry import Geometry
@@ -26,7 +27,6 @@ from gateway.runtimes.base import Runtime
 from gateway.settings import Settings
 from gateway.shadow import Shadows
 from gateway.stages import StageClock
-from gateway.tasks.base import Found
 from gateway.threads import Threads
 from modelkit.spec import ModelSpec, RuntimeName
 
@@ -51,10 +51,12 @@ class Service:
         runtimes: Mapping[RuntimeName, Runtime],
         shadows: Shadows,
         latencies: Latencies,
+        disagreements: Disagreements,
         metrics: Metrics,
     ) -> None:
         self._limits = settings.limits
         self._shadows = shadows
+        self._disagreements = disagreements
         self._metrics = metrics
         self._admission = {
             name: Admission(
@@ -76,13 +78,13 @@ class Service:
         pictures = await self._prepare(question, images, clock, role="primary")
         if plan.shadow is None:
             return await self._ask(plan.primary.runtime, question, pictures, clock, role="primary")
-        found: asyncio.Future[Sequence[Found]] = asyncio.get_running_loop().create_future()
-        self._shadows.offer(plan.shadow, question, pictures, clock, found)
+        said: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._shadows.offer(plan.shadow, question, pictures, clock, said)
         try:
             answer = await self._ask(plan.primary.runtime, question, pictures, clock, role="primary")
-            found.set_result(answer.found)
+            said.set_result(replace(answer, pictures=()))  # nothing large waits for a slow shadow
         finally:
-            found.cancel()  # where there is no answer, there is none to compare with
+            said.cancel()  # where there is no answer, there is none to compare with
         return answer
 
     async def compare(
@@ -112,9 +114,13 @@ class Service:
         else:
             asked = {name: await ask(name) for name in order}
         answers = {name: asked[name] for name in sides}
-        found = [answer.found for answer in answers.values() if isinstance(answer, Answer)]
-        agreement = await self._inference.agreement(question, *found) if len(found) == 2 else None
-        return Comparison(question.spec, pictures, answers, agreement)
+        both = [answer for answer in answers.values() if isinstance(answer, Answer)]
+        if len(both) < 2:
+            return Comparison(question.spec, pictures, answers, None)
+        first, second = both
+        compared = await self._inference.agreement(question, first.found, second.found)
+        self._disagreements.offer(question, first, second, compared)
+        return Comparison(question.spec, pictures, answers, compared.agreement)
 
     async def close(self) -> None:
         await self._shadows.close()
@@ -141,7 +147,7 @@ class Service:
                 f"{len(images)} images in one request; at most {limits.max_images}. Send several requests."
             )
         pictures, preprocess_s = await self.threads.run(
-            question.deadline, partial(_to_pictures, images, question, limits.max_pixels)
+            question.deadline, partial(_to_pictures, images, question, limits.max_pixels, self._disagreements.wanted)
         )
         # The wait for a free decoding thread counts as decoding.
         clock.lap("decode", of_it=("preprocess", preprocess_s))
@@ -156,7 +162,9 @@ class Service:
         return pictures
 
 
-def _to_pictures(images: Sequence[bytes], question: Question, max_pixels: int) -> tuple[list[Picture], float]:
+def _to_pictures(
+    images: Sequence[bytes], question: Question, max_pixels: int, keep_uploads: bool
+) -> tuple[list[Picture], float]:
     """The pictures, and the seconds of it that were preprocessing.
 
     One picture after the other, so that no more than one of a request is in memory in full size, but for those to keep.
@@ -168,5 +176,6 @@ def _to_pictures(images: Sequence[bytes], question: Question, max_pixels: int) -
         geometry = Geometry.of(image.size, spec)
         tensor = fit(image, spec, geometry)
         preprocess_s += time.perf_counter() - start_s
-        pictures.append(Picture(geometry, tensor, image if question.keep_originals else None))
+        kept = image if question.keep_originals else None
+        pictures.append(Picture(geometry, tensor, kept, data if keep_uploads else None))
     return pictures, preprocess_s

@@ -100,9 +100,16 @@ class ShadowSettings(_Section):
     max_queue: int = Field(64, ge=0)
     """Most shadow requests waiting for places; more are dropped."""
     max_bytes: int = Field(64_000_000, gt=0)
-    """Most bytes of input tensors that shadow requests hold; more are dropped."""
+    """Most bytes of input tensors, and of uploads to keep, that shadow requests hold; more are dropped."""
     timeout_ms: int = Field(10_000, gt=0)
     """Longest wait of a shadow request, in milliseconds, and then its deadline."""
+
+
+class DisagreementSettings(_Section):
+    max_count: int = Field(0, ge=0, le=10_000)
+    """Most pictures about which two answers differ that are kept in the database, with both answers; 0: none."""
+    max_bytes: int = Field(100_000_000, gt=0)
+    """Most bytes of them; the oldest go first."""
 
 
 class LogSettings(_Section):
@@ -141,6 +148,7 @@ class Settings(BaseSettings):
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     shadow: ShadowSettings = ShadowSettings()
+    disagreements: DisagreementSettings = DisagreementSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
 

@@ -17,6 +17,7 @@ import structlog
 from gateway.admission import Admission
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
+from gateway.disagreements import Disagreements
 from gateway.errors import DeadlineExceeded, Overloaded, TandemError
 from gateway.inference import Answer, Inference, Picture, Question
 from gateway.latencies import Latencies
@@ -25,7 +26,6 @@ from gateway.router import Side
 from gateway.runtimes.base import Runtime
 from gateway.settings import ShadowSettings
 from gateway.stages import StageClock
-from gateway.tasks.base import Found
 from gateway.threads import Threads
 from modelkit.spec import RuntimeName
 
@@ -40,9 +40,11 @@ class Shadows:
         runtimes: Mapping[RuntimeName, Runtime],
         catalogue: Catalogue,
         latencies: Latencies,
+        disagreements: Disagreements,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
+        self._disagreements = disagreements
         self._catalogue = catalogue
         self._metrics = metrics
         self._threads = Threads(1, "shadows")
@@ -63,13 +65,13 @@ class Shadows:
         question: Question,
         pictures: Sequence[Picture],
         clock: StageClock,
-        primary: asyncio.Future[Sequence[Found]],
+        primary: asyncio.Future[Answer],
     ) -> None:
         """Send `pictures` to `side` too, if there is room. Returns at once and raises nothing.
 
-        `primary`: what the primary finds, cancelled if it finds nothing.
+        `primary`: the primary's answer, cancelled if there is none. Its pictures are not needed.
         """
-        held = sum(picture.tensor.nbytes for picture in pictures)
+        held = sum(picture.tensor.nbytes + len(picture.data or b"") for picture in pictures)
         if self._held_bytes + held > self._settings.max_bytes:
             self._metrics.drop_shadow(side.spec.name, "memory_full")
         else:
@@ -96,7 +98,7 @@ class Shadows:
         question: Question,
         pictures: Sequence[Picture],
         clock: StageClock,
-        primary: asyncio.Future[Sequence[Found]],
+        primary: asyncio.Future[Answer],
     ) -> None:
         try:
             with self._catalogue.using(side.spec):
@@ -121,14 +123,16 @@ class Shadows:
             # The wait was for a place of the shadows, of which there are few: it says nothing about the runtime.
             clock.skip()
             deadline = self._deadline()
-            copy = Question(side.spec, replace(question.limits, deadline=deadline), deadline)
+            limits = replace(question.limits, deadline=deadline)
+            copy = Question(side.spec, limits, deadline, request_id=question.request_id)
             return await self._inference.ask(side.runtime, copy, pictures, clock, role="shadow", places=held)
 
-    async def _compare(self, question: Question, answer: Answer, primary: asyncio.Future[Sequence[Found]]) -> None:
+    async def _compare(self, question: Question, answer: Answer, primary: asyncio.Future[Answer]) -> None:
         await asyncio.wait([primary])
         if not primary.cancelled():
-            own = replace(question, deadline=self._deadline())
-            await self._inference.agreement(own, primary.result(), answer.found)
+            own, first = replace(question, deadline=self._deadline()), primary.result()
+            compared = await self._inference.agreement(own, first.found, answer.found)
+            self._disagreements.offer(own, first, answer, compared)
 
     def _deadline(self) -> Deadline:
         return Deadline.after_ms(self._settings.timeout_ms)

@@ -200,6 +200,7 @@ def _spec(
             input=made_input,
             outputs={name: OutputSpec(shape=array.shape[1:], meaning=meaning[name]) for name, array in outputs.items()},
             detection=None if facts["task"] == "classify" else DetectionSpec(**facts["detection"]),
+            agreement=request.agreement,
             normalisation=str(found.entrance)
             if found.entrance is not None
             else "inside the artifacts as they were given",

@@ -12,10 +12,10 @@ from gateway.errors import RuntimeFailed
 from gateway.images.geometry import Geometry
 from gateway.tasks.base import Found, Limits
 from gateway.tasks.table import TASKS
-from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName
+from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName, Tolerances
 
-LEAST_IOU = 0.99
-"""Boxes and masks of the two artifacts that overlap by this are the same."""
+_SAME = Tolerances(iou=0.99)
+"""Two artifacts of one model are closer than two answers need be."""
 _GRID = 16
 """Pixels of the input tensor by which boxes must be apart to be different answers."""
 _WINDOW = 0.02
@@ -48,7 +48,7 @@ def of_both(made: ModelSpec, answers: Mapping[RuntimeName, Outputs]) -> Said:
         except RuntimeFailed:  # NaN or infinity: no answer, and never the same as another
             same.append(False)
             continue
-        same.append(task.compare([first], [second], least_iou=LEAST_IOU).pictures[0][0])
+        same.append(task.compare([first], [second], _SAME).pictures[0][0])
         distinct.add(_summary(made, first))
     return Said(same, len(distinct))
 

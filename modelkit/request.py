@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from modelkit.spec import ModelName, Task
+from modelkit.spec import ModelName, Task, Tolerances
 
 Triple = tuple[float, float, float]
 
@@ -53,6 +53,8 @@ class AddRequest(BaseModel):
     nms: bool | None = None
     """For a YOLO checkpoint with two heads: the one that needs non-maximum suppression, not the end-to-end one.
     For a pair: whether its candidates need it."""
+    agreement: Tolerances = Tolerances()
+    """When two answers agree."""
     licence: str | None = None
     samples: Path | None = None
     """A folder of pictures for the proof, besides the bundled photographs."""

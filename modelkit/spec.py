@@ -90,6 +90,21 @@ class DetectionSpec(_Part):
     """Most detections in a picture, where a request does not say."""
 
 
+class Tolerances(_Part):
+    """How far two answers about a picture may be apart that say the same."""
+
+    iou: float = Field(0.5, gt=0, le=1)
+    """Least overlap, intersection over union, of two boxes or masks that are the same."""
+    min_f1: float = Field(1.0, ge=0, le=1)
+    """Least F1 between the two sets of detections: 1 asks that each has its match among the other's."""
+    top_k: int = Field(5, ge=1)
+    """How many of the best classes are compared, where the model has so many."""
+    min_top_k_overlap: float = Field(0.0, ge=0, le=1)
+    """Least share of them that both answers name, besides the same best class."""
+    max_score_difference: float | None = Field(None, ge=0, le=1)
+    """Greatest difference of a class' or a matched detection's score. None: any."""
+
+
 class OutputDifference(_Part):
     """How far apart the two artifacts' values of one output tensor are, over all pictures."""
 
@@ -153,6 +168,8 @@ class ModelSpec(_Part):
     """The tensors both artifacts return: those of OUTPUT_NAMES for the task."""
     detection: DetectionSpec | None = None
     """For the tasks `detect` and `segment`."""
+    agreement: Tolerances = Tolerances()
+    """When two answers agree. What is changed here holds from the next request on."""
     normalisation: str
     """What the graphs do to the uint8 tensor first, in words; it is inside both artifacts."""
     licence: str

@@ -21,6 +21,7 @@ from tandem import (
     tables,
 )
 from tandem.client import Client, Json, NotReachable, Question, Refused, in_one_line
+from tandem.disagreements_cli import disagreements
 from tandem.models_cli import models
 from tandem.preflight import Problem
 from tandem.routing_cli import routing
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 app.add_typer(models, name="models")
 app.add_typer(routing, name="routing")
+app.command()(disagreements)
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures; each is one request, in this order.")]
 Model = Annotated[str | None, typer.Option(help="The model; may be left out where there is only one.")]

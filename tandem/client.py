@@ -102,6 +102,16 @@ class Client:
         """Put a policy in force; what is in force then. Needs the admin key."""
         return self._answer("PUT", f"/v1/models/{name}/routing", body=policy)
 
+    def disagreements(self, model: str | None, limit: int) -> list[Json]:
+        """What is kept, newest first. Needs the admin key."""
+        params = {"limit": str(limit)} | ({} if model is None else {"model": model})
+        found: list[Json] = self._answer("GET", "/v1/disagreements", params)["disagreements"]
+        return found
+
+    def draw_disagreement(self, number: int) -> bytes:
+        """A PNG: its picture twice, with each answer. Needs the admin key."""
+        return self._drawn("GET", f"/v1/disagreements/{number}")
+
     def start(self, path: str, body: Json) -> Json:
         """Start a job. Needs the admin key."""
         return self._answer("POST", path, body=body)
@@ -116,8 +126,12 @@ class Client:
 
     def draw(self, model: str, image: Path, question: Question) -> bytes:
         """A PNG: the picture with its predictions. Raises OSError if the picture cannot be read."""
-        path = f"/v1/models/{model}/predict"
-        response = self._respond("POST", path, question.parameters, _form(image), headers={"Accept": "image/png"})
+        return self._drawn("POST", f"/v1/models/{model}/predict", question.parameters, _form(image))
+
+    def _drawn(
+        self, method: str, path: str, params: Mapping[str, str] | None = None, files: Form | None = None
+    ) -> bytes:
+        response = self._respond(method, path, params, files, headers={"Accept": "image/png"})
         if response.headers.get("content-type") == "image/png" and response.is_success:
             return response.content
         raise self._refused(response)

@@ -50,6 +50,7 @@ def version_table(model: Json, version: Json) -> Table:
     fact("input", ", ".join(f"{key} {value}" for key, value in version["input"].items() if value is not None))
     if version["detection"]:
         fact("detection", ", ".join(f"{key} {value}" for key, value in version["detection"].items()))
+    fact("agreement", ", ".join(f"{key} {value}" for key, value in version["agreement"].items() if value is not None))
     for runtime, artifact in version["artifacts"].items():
         tried = ", ".join(f"{form} {ms:g} ms" for form, ms in artifact["candidates_ms"].items())
         fact(

@@ -53,6 +53,10 @@ def add(
         str | None, typer.Option(help="What makes scores of the outputs: none, softmax or sigmoid.")
     ] = None,
     nms: Annotated[bool | None, typer.Option("--nms/--no-nms", help="Whether the head needs it.")] = None,
+    agreement: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="When two answers agree, e.g. iou=0.75; may be given several times."),
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights.")] = None,
     samples: Annotated[Path | None, typer.Option(help="A folder of pictures for the proof.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Run code that the source brings along.")] = False,
@@ -73,7 +77,8 @@ def add(
         "labels": labels, "height": height, "width": width, "fit": fit, "shorter_side": shorter_side,
         "interpolation": interpolation, "antialias": antialias, "mean": _triple("--mean", mean),
         "std": _triple("--std", std), "pixels": pixels, "bgr": bgr, "activation": activation, "nms": nms,
-        "licence": licence, "samples": samples, "trust": trust, "allow_mismatch": allow_mismatch,
+        "agreement": _tolerances(agreement or []), "licence": licence, "samples": samples, "trust": trust,
+        "allow_mismatch": allow_mismatch,
     }  # fmt: skip
     made = _add_here(values) if url is None else _add_there(url, values)
     with running(url) as client:
@@ -200,12 +205,24 @@ def _triple(option: str, given: str | None) -> list[float] | None:
     return values * 3 if len(values) == 1 else values
 
 
+def _tolerances(given: list[str]) -> Json:
+    pairs = [each.partition("=") for each in given]
+    for key, equals, _ in pairs:
+        if not equals:
+            fail(f"--agreement {key} is not KEY=VALUE, e.g. --agreement iou=0.75.", EXIT_USAGE)
+    return {key: value for key, _, value in pairs}
+
+
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
 def _in_words(error: ValidationError) -> str:
-    return " ".join(
-        f"{'--' + str(each['loc'][0]).replace('_', '-') + ': ' if each['loc'] else ''}{each['msg']}."
-        for each in error.errors()
-    )
+    return " ".join(f"{_option(each['loc'])}{each['msg']}." for each in error.errors())
+
+
+def _option(place: tuple[int | str, ...]) -> str:
+    if not place:
+        return ""
+    option, *inside = map(str, place)
+    return " ".join([f"--{option.replace('_', '-')}", *inside]) + ": "

@@ -6,15 +6,15 @@ For another gateway than the local stack's, changes need its admin key in TANDEM
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
 from tandem.client import Client, Json
-from tandem.models_cli import AsJson, Name, gateway_says, settings_here
-from tandem.terminal import EXIT_FAILED, EXIT_USAGE, Url, fail, local_url
+from tandem.keys import admin_key
+from tandem.models_cli import AsJson, Name, gateway_says
+from tandem.terminal import EXIT_USAGE, Url, fail, local_url
 
 routing = typer.Typer(no_args_is_help=True, help="How a model's requests are spread over targets: show, set.")
 
@@ -89,7 +89,7 @@ def set_(
     if kind == "canary" and rate == 0 and min_agreement is None:
         guards["agreement"] = None  # without samples there is none
     wanted |= _given(sample_rate=rate, explore=explore, hold_s=hold, steps=_shares(steps), guards=guards or None)
-    with Client(url or local_url(), _key(url)) as client, gateway_says():
+    with Client(url or local_url(), admin_key(url)) as client, gateway_says():
         _print(client.set_routing(name, wanted), as_json)
 
 
@@ -158,19 +158,6 @@ def _shares(text: str | None) -> list[float] | None:
         return None if text is None else [float(share) for share in text.split(",")]
     except ValueError:
         fail(f"{text!r} are no shares: write them with commas, such as 0.01,0.05,0.25,1.", EXIT_USAGE)
-
-
-def _key(url: str | None) -> str | None:
-    """The admin key from the environment, or of the local stack."""
-    if given := os.environ.get("TANDEM_ADMIN_KEY"):
-        return given
-    path = settings_here().admin_key_file
-    if url is not None or not path.exists():
-        return None  # another gateway's is not there, and this one says that it is needed
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        fail(f"The admin key in {path} cannot be read: {error.strerror}.", EXIT_FAILED)
 
 
 def _print(answer: Json, as_json: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def predict_table() -> Table:
 
 
 def predict_row(table: Table, image: Path, answer: Json) -> None:
-    label, score, also = _best(answer)
+    label, score, also = _best(answer["results"][0]["predictions"])
     total = f"{answer['timing_ms']['total']:.1f}"
     table.add_row(str(image), f"{answer['runtime']}@{answer['version']}", label, score, also, total)
 
@@ -40,7 +41,7 @@ def compare_row(table: Table, image: Path, answer: Json) -> None:
         if "error" in part:
             table.add_row(name, asked, f"[red]{part['error']['code']}[/]", "", "", "", verdict)
         else:
-            label, score, _ = _best(part)
+            label, score, _ = _best(part["results"][0]["predictions"])
             timing = part["timing_ms"]
             target = f"{part['runtime']}@{part['version']}"
             table.add_row(name, target, label, score, f"{timing['rpc']:.1f}", f"{timing['total']:.1f}", verdict)
@@ -54,6 +55,20 @@ def doctor_table(findings: Iterable[Finding]) -> Table:
     table.add_column(overflow="fold")
     for finding in findings:
         table.add_row("[green]well[/]" if finding.ok else "[red]wrong[/]", finding.what, escape(finding.said))
+    return table
+
+
+def disagreements_table(disagreements: Iterable[Json]) -> Table:
+    """A line for each; of the answers the best class and its score, or how many there are of each class."""
+    table = _table("id", "time", "model", "request", "target", "said", "target", "said")
+    for each in disagreements:
+        said = [
+            part
+            for side in each["answers"]
+            for part in (f"{side['runtime']}@{side['version']}", _in_short(side["predictions"]))
+        ]
+        when = datetime.fromisoformat(each["time"]).astimezone(UTC)
+        table.add_row(str(each["id"]), f"{when:%Y-%m-%d %H:%M:%S}Z", each["model"], escape(each["request_id"]), *said)
     return table
 
 
@@ -71,9 +86,13 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _best(answer: Json) -> tuple[str, str, str]:
+def _in_short(predictions: Sequence[Json]) -> str:
+    label, score, _ = _best(predictions)
+    return f"{label} {score}" if predictions and "box" not in predictions[0] else label
+
+
+def _best(predictions: Sequence[Json]) -> tuple[str, str, str]:
     """Label and score of the best prediction, and the next two; of detections, how many there are of each label."""
-    predictions = answer["results"][0]["predictions"]
     if not predictions:
         return "[dim]none[/]", "", ""
     best, *others = predictions

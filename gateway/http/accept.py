@@ -11,6 +11,8 @@ MediaType = Literal["application/json", "image/png", "image/jpeg"]
 MEDIA_TYPES: tuple[MediaType, ...] = get_args(MediaType)
 """Of equally wanted ones, the first is sent."""
 PICTURES = MEDIA_TYPES[1:]
+PICTURE_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
+"""Of a picture, in the description of the API."""
 
 
 def choose(accept: Sequence[str]) -> MediaType:

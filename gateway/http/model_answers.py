@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from gateway.runtimes.base import ModelStatus
-from modelkit.spec import ArtifactRecord, DetectionSpec, InputSpec, ModelSpec, ParityRecord, RuntimeName
+from modelkit.spec import ArtifactRecord, DetectionSpec, InputSpec, ModelSpec, ParityRecord, RuntimeName, Tolerances
 
 States = Mapping[RuntimeName, ModelStatus]
 """What is known of one version on each runtime."""
@@ -47,6 +47,8 @@ class VersionAnswer(_Answer):
     """What the graphs do to the uint8 tensor first."""
     input: InputSpec
     detection: DetectionSpec | None
+    agreement: Tolerances
+    """When two answers agree."""
     artifacts: dict[RuntimeName, ArtifactRecord]
     """By runtime: the form that was exported, its digest, and what each form that was tried took."""
     parity: dict[Literal["fp32"], ParityRecord]
@@ -135,6 +137,7 @@ def _version(spec: ModelSpec) -> VersionAnswer:
         normalisation=spec.normalisation,
         input=spec.input,
         detection=spec.detection,
+        agreement=spec.agreement,
         artifacts=spec.artifacts,
         parity=spec.parity,
         proves=spec.proof.proves,

@@ -35,6 +35,7 @@ KINDS: dict[type[TandemError], Kind] = {
     errors.ImageTooLarge: Kind(413, "Image too large"),
     errors.ModelNotFound: Kind(404, "No such model"),
     errors.JobNotFound: Kind(404, "No such job"),
+    errors.DisagreementNotFound: Kind(404, "No such disagreement"),
     errors.Conflict: Kind(409, "Conflicts with the present state"),
     errors.Unauthenticated: Kind(401, "A key is needed"),
     errors.Forbidden: Kind(403, "This key may not do that"),

@@ -41,7 +41,6 @@ KeyHeader = Annotated[
         "those with the same key are answered by the same one.",
     ),
 ]
-_PICTURE = {"schema": {"type": "string", "format": "binary"}}
 
 
 class Routes:
@@ -67,7 +66,7 @@ class Routes:
 
         self.router = router = APIRouter(responses=PROBLEMS)
         with_body = {"requestBody": REQUEST_BODY}
-        as_picture = {"content": dict.fromkeys(accept.PICTURES, _PICTURE)}
+        as_picture = {"content": dict.fromkeys(accept.PICTURES, accept.PICTURE_SCHEMA)}
         router.add_api_route(
             "/v1/models/{model}/predict",
             self.predict,
@@ -202,7 +201,8 @@ class Routes:
             min_score=defaults.min_score if parameters.min_score is None else parameters.min_score,
             deadline=deadline,
         )
-        return Question(spec, asked, deadline, keep_originals=media in accept.PICTURES)
+        request_id = context_of(request).request_id
+        return Question(spec, asked, deadline, request_id, keep_originals=media in accept.PICTURES)
 
     async def _receive(self, request: Request, question: Question) -> list[bytes]:
         images = await read_images(request, self._settings, question.deadline)

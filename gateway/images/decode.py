@@ -64,6 +64,12 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
     return rgb if upright is None else rgb.transpose(upright)
 
 
+def media_type(data: bytes) -> str:
+    """Of a picture that `decode` reads, e.g. `image/png`."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return Image.MIME[str(image.format)]
+
+
 def _corrupt() -> InvalidImage:
     return InvalidImage("The picture is truncated or corrupt: it could not be decoded. Send the whole file.")
 

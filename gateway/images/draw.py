@@ -5,14 +5,15 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gateway.tasks.base import Found
-from gateway.tasks.classify import Classified
 from gateway.tasks.detect import Detection
-from gateway.tasks.segment import Segmentation, Segmented
+from gateway.tasks.mask import Mask
+from gateway.tasks.segment import Segmentation
+from modelkit.spec import Task
 
 _MASK_OPACITY = 0.45
 _GOLDEN = 0.618034
@@ -23,19 +24,22 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def drawn(picture: Image.Image, found: Found) -> Image.Image:
-    """A copy of the RGB picture with boxes and masks where they are, or with the classes written below."""
-    if isinstance(found, Classified):
-        lines = [f"{each.label} {each.score:.3f}" for each in found.predictions]
+def drawn(picture: Image.Image, task: Task, predictions: Sequence[Any]) -> Image.Image:
+    """A copy of the RGB picture with boxes and masks where they are, or with the classes written below.
+
+    `predictions` are those of a model of `task`, best first.
+    """
+    if task == "classify":
+        lines = [f"{each.label} {each.score:.3f}" for each in predictions]
         return _captioned(picture, lines or ["nothing found"], _font(picture), above=False)
     picture = picture.copy()
-    if isinstance(found, Segmented):
-        for mask, prediction in reversed(list(zip(found.masks, found.predictions, strict=True))):
-            x, pixels = mask.columns()
+    if task == "segment":
+        for prediction in reversed(predictions):
+            x, pixels = Mask.read(prediction.mask.size, prediction.mask.counts).columns()
             opacity = Image.fromarray(pixels.astype(np.uint8) * round(255 * _MASK_OPACITY))
             picture.paste(colour_of(prediction.class_id), (x, 0), opacity)
     canvas = ImageDraw.Draw(picture)
-    for prediction in reversed(found.predictions):  # the best lies on top
+    for prediction in reversed(predictions):  # the best lies on top
         _draw_box(canvas, prediction, picture, _font(picture))
     return picture
 

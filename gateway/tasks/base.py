@@ -15,7 +15,7 @@ from gateway.deadline import Deadline
 from gateway.errors import RuntimeFailed
 from gateway.images.geometry import Geometry
 from gateway.runtimes.base import Tensors
-from modelkit.spec import ModelSpec
+from modelkit.spec import ModelSpec, Tolerances
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Task(ABC, Generic[FoundT]):
         """
 
     @abstractmethod
-    def compare(self, first: Sequence[FoundT], second: Sequence[FoundT], *, least_iou: float = 0.5) -> Compared:
-        """Both in the order of the pictures. Boxes and masks that overlap by `least_iou` are the same."""
+    def compare(self, first: Sequence[FoundT], second: Sequence[FoundT], tolerances: Tolerances) -> Compared:
+        """Both in the order of the pictures, at least one."""
 
 
 def checked(spec: ModelSpec, tensors: Tensors) -> dict[str, NDArray[np.float32]]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.tasks.matching import Pair, matching
+
 _CLASS_OFFSET = 7680
 """Pixels between the classes' boxes: more than an input tensor is wide. Ultralytics' number, for the same rounding."""
 
@@ -61,22 +63,10 @@ def suppress(candidates: Boxes, max_iou: float, most: int) -> NDArray[np.intp]:
     return np.array(kept, dtype=np.intp)
 
 
-def match(first: Boxes, second: Boxes, least_iou: float) -> list[tuple[int, int, float]]:
-    """Pairs of a box of `first` and one of `second` of the same class, and their IoU of at least `least_iou`.
-
-    The pair that overlaps most is taken first, and no box is in two pairs. That is not always the matching with the
-    most pairs, but a runtime's boxes differ from the other's by rounding, or they are not the same boxes.
-    """
-    overlaps = np.where(first.classes[:, None] == second.classes, iou(first.xyxy, second.xyxy), 0)
-    candidates = np.argwhere(overlaps >= least_iou)
-    order = np.argsort(-overlaps[tuple(candidates.T)], kind="stable")
-    pairs: list[tuple[int, int, float]] = []
-    taken: set[tuple[str, int]] = set()
-    for one, other in candidates[order].tolist():
-        if taken.isdisjoint((("first", one), ("second", other))):
-            taken |= {("first", one), ("second", other)}
-            pairs.append((one, other, float(overlaps[one, other])))
-    return pairs
+def match(first: Boxes, second: Boxes, least_iou: float) -> list[Pair]:
+    """Pairs of a box of `first` and one of `second` of the same class, and their IoU of at least `least_iou`: the most
+    pairs that there can be, and of those the ones that overlap most."""
+    return matching(np.where(first.classes[:, None] == second.classes, iou(first.xyxy, second.xyxy), 0), least_iou)
 
 
 def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from gateway.agreement import Compared, compare_scores
 from gateway.images.geometry import Geometry
 from gateway.runtimes.base import Tensors
 from gateway.tasks.base import Limits, Task, checked
-from modelkit.spec import ModelSpec
+from modelkit.spec import ModelSpec, Tolerances
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,5 @@ class Classify(Task[Classified]):
         ]
         return Classified(predictions, scores)
 
-    def compare(
-        self,
-        first: Sequence[Classified],
-        second: Sequence[Classified],
-        *,
-        least_iou: float = 0.5,  # noqa: ARG002  for tasks with boxes
-    ) -> Compared:
-        return compare_scores([each.scores for each in first], [each.scores for each in second])
+    def compare(self, first: Sequence[Classified], second: Sequence[Classified], tolerances: Tolerances) -> Compared:
+        return compare_scores([each.scores for each in first], [each.scores for each in second], tolerances)

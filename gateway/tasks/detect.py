@@ -15,7 +15,7 @@ from gateway.images.geometry import Geometry
 from gateway.runtimes.base import Tensors
 from gateway.tasks.base import Limits, Task, checked
 from gateway.tasks.boxes import Boxes, suppress
-from modelkit.spec import DetectionSpec, ModelSpec
+from modelkit.spec import DetectionSpec, ModelSpec, Tolerances
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Detect(Task[Detected]):
         boxes, _ = choose(spec, checked(spec, tensors), geometry, limits)
         return Detected(detections(spec, boxes), boxes)
 
-    def compare(self, first: Sequence[Detected], second: Sequence[Detected], *, least_iou: float = 0.5) -> Compared:
-        return compare_boxes([each.boxes for each in first], [each.boxes for each in second], least_iou)
+    def compare(self, first: Sequence[Detected], second: Sequence[Detected], tolerances: Tolerances) -> Compared:
+        return compare_boxes([each.boxes for each in first], [each.boxes for each in second], tolerances)
 
 
 def detection_limits(spec: ModelSpec) -> Limits:

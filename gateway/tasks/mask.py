@@ -30,6 +30,21 @@ class Mask:
         column, row = np.divmod(places, columns.shape[1] or 1)
         return cls(height, width, (column + x) * height + y + row)
 
+    @classmethod
+    def read(cls, size: tuple[int, int], counts: str) -> Self:
+        """From what COCO calls `size` (height and width of the picture) and `counts` (see there)."""
+        height, width = size
+        digits = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - ord("0")
+        last = digits & 0x20 == 0
+        starts = np.flatnonzero(np.concatenate(([True], last[:-1])))
+        place = np.arange(len(digits)) - np.repeat(starts, np.diff(starts, append=len(digits)))
+        runs = np.add.reduceat((digits & 0x1F) << 5 * place, starts)
+        runs -= (digits[last] & 0x10 > 0) * (1 << 5 * (place[last] + 1))  # two's complement
+        for chain in (runs[1::2], runs[2::2]):
+            np.cumsum(chain, out=chain)
+        edges = np.cumsum(runs)
+        return cls(height, width, edges[: len(edges) // 2 * 2])
+
     @property
     def area(self) -> int:
         """Pixels of the object."""

@@ -16,7 +16,7 @@ from gateway.tasks.base import Limits, Task, checked
 from gateway.tasks.boxes import Boxes
 from gateway.tasks.detect import Box, choose, detection_limits, detections
 from gateway.tasks.mask import Mask
-from modelkit.spec import ModelSpec
+from modelkit.spec import ModelSpec, Tolerances
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Segment(Task[Segmented]):
         ]
         return Segmented(predictions, boxes, masks)
 
-    def compare(self, first: Sequence[Segmented], second: Sequence[Segmented], *, least_iou: float = 0.5) -> Compared:
+    def compare(self, first: Sequence[Segmented], second: Sequence[Segmented], tolerances: Tolerances) -> Compared:
         return compare_masks(
-            [(each.boxes, each.masks) for each in first], [(each.boxes, each.masks) for each in second], least_iou
+            [(each.boxes, each.masks) for each in first], [(each.boxes, each.masks) for each in second], tolerances
         )

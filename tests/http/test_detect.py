@@ -75,8 +75,8 @@ def test_limits_of_a_detector_can_be_asked_for(client: httpx.Client) -> None:
 @pytest.mark.parametrize("path", [SHAPES, OUTLINES])
 def test_both_runtimes_detections_are_matched(client: httpx.Client, path: str) -> None:
     agreement = ask(client, f"{path}/compare").json()["agreement"]
-    masks = {"mean_mask_iou": 1.0, "min_mask_iou": 1.0} if path == OUTLINES else {}
-    boxes = {"matched": 2, "unmatched": 0, "mean_iou": 1.0, "min_iou": 1.0}
+    masks = {"mask_f1": 1.0, "min_mask_f1": 1.0, "mean_mask_iou": 1.0, "min_mask_iou": 1.0} if path == OUTLINES else {}
+    boxes = {"matched": 2, "unmatched": 0, "f1": 1.0, "min_f1": 1.0, "mean_iou": 1.0, "min_iou": 1.0}
     assert agreement == {"agree": True, "images": 1} | boxes | {"max_score_difference": 0.0} | masks
     lines = client.get("/metrics").text.splitlines()
     assert f'tandem_agreement_total{{model="{path.split("/")[-1]}",outcome="agree"}} 1.0' in lines

@@ -104,7 +104,15 @@ def test_compare_answers_from_both_and_says_that_they_agree(client: httpx.Client
         assert [result["predictions"][0]["label"] for result in runtime["results"]] == ["7", "2"]
         timing = runtime["timing_ms"]
         assert sum(timing.values()) - timing["total"] == pytest.approx(timing["total"], rel=0.05)
-    assert answer["agreement"] == {"agree": True, "images": 2, "same_top1": 2, "max_score_difference": 0.0}
+    assert answer["agreement"] == {
+        "agree": True,
+        "images": 2,
+        "same_top1": 2,
+        "top_k": 5,
+        "mean_top_k_overlap": 1.0,
+        "min_top_k_overlap": 1.0,
+        "max_score_difference": 0.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,9 @@ def test_the_api_describes_itself(client: httpx.Client) -> None:
     assert set(paths) == {
         "/v1/models", "/v1/models/{model}", "/v1/models/{model}/predict", "/v1/models/{model}/compare",
         "/v1/models/{model}/default", "/v1/models/{model}/routing", "/v1/models/{model}/versions/{version}",
-        "/v1/models/{model}/verify", "/v1/jobs/{job}", "/v1/settings", "/livez", "/readyz", "/metrics",
+        "/v1/models/{model}/verify", "/v1/jobs/{job}", "/v1/disagreements",
+        "/v1/disagreements/{number}", "/v1/disagreements/{number}/picture",
+        "/v1/settings", "/livez", "/readyz", "/metrics",
     }  # fmt: skip
     assert client.get("/docs").status_code == 200
 

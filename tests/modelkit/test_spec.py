@@ -7,13 +7,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modelkit.spec import InvalidPackage, read, write
+from modelkit.spec import InvalidPackage, Tolerances, read, write
 from tests.support.packages import digits_spec
 
 
 def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
     write(digits_spec(), tmp_path)
     assert read(tmp_path) == digits_spec()
+
+
+def test_a_package_that_says_nothing_of_agreement_has_the_usual_tolerances(tmp_path: Path) -> None:
+    write(digits_spec(), tmp_path)
+    path = tmp_path / "model.yaml"
+    said = yaml.safe_load(path.read_text())
+    del said["agreement"]
+    path.write_text(yaml.safe_dump(said))
+    assert read(tmp_path).agreement == Tolerances()
 
 
 def test_a_folder_without_model_yaml_is_refused_by_name(tmp_path: Path) -> None:
@@ -30,6 +39,7 @@ def test_a_folder_without_model_yaml_is_refused_by_name(tmp_path: Path) -> None:
         pytest.param("labels", [], id="no-labels"),
         pytest.param("input", {"height": -1, "width": 32}, id="negative-height"),
         pytest.param("outputs", {"scores": {"shape": [10], "meaning": "guess"}}, id="unknown-meaning"),
+        pytest.param("agreement", {"iou": 0}, id="no-overlap-needed"),
         pytest.param("colour", "red", id="unknown-field"),
     ],
 )

@@ -172,3 +172,16 @@ def test_another_gateway_is_changed_through_its_api_with_its_key(
 def test_another_gateway_that_does_not_answer_is_not_replaced_by_the_store() -> None:
     result = tandem("list", "--url", f"http://127.0.0.1:{free_ports(1)[0]}")
     assert (result.exit_code, result.stdout) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("iou", "--agreement iou is not KEY=VALUE"),
+        ("iou=2", "--agreement iou: Input should be less than or equal to 1"),
+        ("colour=red", "--agreement colour: Extra inputs are not permitted"),
+    ],
+)
+def test_tolerances_that_cannot_be_meant_are_wrong_usage(given: str, says: str) -> None:
+    result = tandem("add", "model.onnx", "--name", "new", "--agreement", given)
+    assert (result.exit_code, says in result.stderr) == (2, True), result.stderr

@@ -81,12 +81,20 @@ def test_boxes_without_area_suppress_none() -> None:
     assert suppress(boxes((5, 5, 5, 5), (5, 5, 5, 5), (5, 5, 4, 9)), 0.5, 10).tolist() == [0, 1, 2]
 
 
-def test_the_pair_that_overlaps_most_is_matched_first_and_no_box_twice() -> None:
+def test_no_box_is_matched_twice_and_those_are_that_overlap_most() -> None:
     first = boxes((0, 0, 10, 10), (1, 0, 11, 10))
-    second = boxes((1, 0, 11, 10), (0, 0, 9, 10), (0, 0, 10, 9))
+    second = boxes((1, 0, 11, 10), (0, 0, 9, 10), (0, 0, 10, 8))
     pairs = match(first, second, 0.5)
-    assert [(i, j) for i, j, _ in pairs] == [(1, 0), (0, 1)]
-    assert [overlap for *_, overlap in pairs] == pytest.approx([1.0, 0.9])
+    assert [(i, j) for i, j, _ in pairs] == [(0, 1), (1, 0)]
+    assert [overlap for *_, overlap in pairs] == pytest.approx([0.9, 1.0])
+
+
+def test_a_box_leaves_its_best_match_to_one_that_has_no_other() -> None:
+    first = boxes((0, 0, 10, 10), (0, 0, 10, 6))
+    second = boxes((0, 0, 10, 9), (0, 0, 10, 20))
+    pairs = match(first, second, 0.4)
+    assert [(i, j) for i, j, _ in pairs] == [(0, 1), (1, 0)]
+    assert [overlap for *_, overlap in pairs] == pytest.approx([1 / 2, 2 / 3])
 
 
 def test_only_boxes_of_the_same_class_that_overlap_enough_match() -> None:

@@ -91,6 +91,24 @@ def test_all_and_nothing_are_encoded_too(value: bool) -> None:
     assert Mask.of(patch, 0, 0, (5, 3)).counts() == encoded["counts"].decode()
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (23, 57), (2000, 3)])
+def test_what_coco_encodes_reads_back(shape: tuple[int, int], seed: int) -> None:
+    mask = blobs(shape, seed)
+    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    read = Mask.read(shape, encoded["counts"].decode())
+    assert (read.height, read.width, read.area) == (*shape, mask.sum())
+    assert np.array_equal(pixels(read), mask)
+    x, columns = read.columns()
+    assert np.array_equal(columns, mask[:, x : x + columns.shape[1]])
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_all_and_nothing_read_back_too(value: bool) -> None:
+    mask = Mask.of(np.full((3, 5), value), 0, 0, (5, 3))
+    assert Mask.read((3, 5), mask.counts()).edges.tolist() == mask.edges.tolist()
+
+
 def test_a_patch_lies_where_it_is_put() -> None:
     patch = blobs((6, 4), seed=1)
     expected = np.zeros((20, 30), dtype=bool)

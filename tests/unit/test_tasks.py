@@ -18,7 +18,7 @@ from gateway.tasks.classify import Classified
 from gateway.tasks.detect import Box, Detected, Detection
 from gateway.tasks.segment import EncodedMask, Segmented
 from gateway.tasks.table import TASKS
-from modelkit.spec import InputSpec, ModelSpec, Task
+from modelkit.spec import InputSpec, ModelSpec, Task, Tolerances
 from tests.support.coco import decoded
 from tests.support.packages import CANDIDATES, PROTOTYPES, detector_spec, digits_spec, segmenter_spec
 
@@ -179,23 +179,57 @@ def test_limits_are_by_default_those_of_the_task_or_the_package(task: Task) -> N
 
 def test_classes_agree_where_the_best_is_the_same() -> None:
     agreement, pictures = TASKS["classify"].compare(
-        [classify(0.9, 0.1), classify(0.6, 0.4)], [classify(0.8, 0.2), classify(0.4, 0.6)]
+        [classify(0.9, 0.1), classify(0.6, 0.4)], [classify(0.8, 0.2), classify(0.4, 0.6)], Tolerances(top_k=2)
     )
-    assert isinstance(agreement, ClassAgreement)
-    assert (agreement.images, agreement.same_top1, agreement.agree) == (2, 1, False)
-    assert agreement.max_score_difference == pytest.approx(0.2)
+    assert vars(agreement) == {
+        "agree": False,
+        "images": 2,
+        "same_top1": 1,
+        "top_k": 2,
+        "mean_top_k_overlap": 1.0,
+        "min_top_k_overlap": 1.0,
+        "max_score_difference": pytest.approx(0.2),
+    }
     assert [same for same, _ in pictures] == [True, False]
+
+
+def test_the_best_classes_that_both_name_are_a_share_of_those_compared() -> None:
+    first, second = [classify(0.4, 0.3, 0.2, 0.1), classify(0.9)], [classify(0.4, 0.3, 0, 0, 0.2, 0.1), classify(0.9)]
+    agreement, pictures = TASKS["classify"].compare(first, second, Tolerances(top_k=4, min_top_k_overlap=0.6))
+    assert isinstance(agreement, ClassAgreement)
+    assert (agreement.min_top_k_overlap, agreement.mean_top_k_overlap, agreement.same_top1) == (0.5, 0.75, 2)
+    assert [same for same, _ in pictures] == [False, True]
+    assert TASKS["classify"].compare(first, second, Tolerances(top_k=4, min_top_k_overlap=0.5)).agreement.agree
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_classes_are_those_that_are_answered(seed: int) -> None:
+    """Many scores are equal."""
+    random = np.random.default_rng(seed)
+    first, second = ([classify(*(random.integers(0, 4, 10) / 4).tolist(), most=4)] for _ in range(2))
+    agreement = TASKS["classify"].compare(first, second, Tolerances(top_k=4)).agreement
+    assert isinstance(agreement, ClassAgreement)
+    answered = [{each.class_id for each in found[0].predictions} for found in (first, second)]
+    assert agreement.min_top_k_overlap == len(answered[0] & answered[1]) / 4
+
+
+def test_no_more_of_the_best_classes_are_compared_than_there_are() -> None:
+    agreement = TASKS["classify"].compare([classify(0.9)], [classify(0.1, 0.9)], Tolerances(top_k=50)).agreement
+    assert isinstance(agreement, ClassAgreement)
+    assert (agreement.top_k, agreement.min_top_k_overlap) == (10, 1.0)
 
 
 def test_boxes_agree_where_all_of_both_are_matched() -> None:
     first = [detect(candidates((0, 0, 10, 10, 0.9, 0), (20, 20, 30, 30, 0.6, 1))), detect(candidates())]
     second = [detect(candidates((0, 0, 10, 9, 0.8, 0), (20, 20, 30, 30, 0.6, 1))), detect(candidates())]
-    agreement, pictures = TASKS["detect"].compare(first, second)
+    agreement, pictures = TASKS["detect"].compare(first, second, Tolerances())
     assert vars(agreement) == {
         "agree": True,
         "images": 2,
         "matched": 2,
         "unmatched": 0,
+        "f1": 1.0,
+        "min_f1": 1.0,
         "mean_iou": pytest.approx(0.95),
         "min_iou": pytest.approx(0.9),
         "max_score_difference": pytest.approx(0.1),
@@ -207,30 +241,59 @@ def test_a_box_without_a_match_on_either_side_is_disagreement() -> None:
     both = candidates((0, 0, 10, 10, 0.9, 0), (20, 20, 30, 30, 0.6, 1))
     one = candidates((0, 0, 10, 10, 0.9, 0))
     for pair in ([both, one], [one, both]):
-        agreement, pictures = TASKS["detect"].compare(*[[detect(tensors)] for tensors in pair])
+        first, second = ([detect(tensors)] for tensors in pair)
+        agreement, pictures = TASKS["detect"].compare(first, second, Tolerances())
         assert isinstance(agreement, BoxAgreement)
         assert (agreement.agree, agreement.matched, agreement.unmatched) == (False, 1, 1)
+        assert agreement.f1 == agreement.min_f1 == pytest.approx(2 / 3)
         assert pictures == [(False, 0.0)]
+        assert TASKS["detect"].compare(first, second, Tolerances(min_f1=0.6)).agreement.agree
+
+
+def test_over_several_pictures_f1_is_of_all_detections_and_its_least_of_one_picture() -> None:
+    two, none = candidates((0, 0, 10, 10, 0.9, 0), (20, 20, 30, 30, 0.6, 1)), candidates()
+    agreement, pictures = TASKS["detect"].compare(
+        [detect(two), detect(none)], [detect(two), detect(two)], Tolerances(min_f1=0.5)
+    )
+    assert isinstance(agreement, BoxAgreement)
+    assert [agreement.f1, agreement.min_f1] == pytest.approx([4 / 6, 0])
+    assert [same for same, _ in pictures] == [True, False]
 
 
 def test_the_overlap_that_makes_boxes_the_same_can_be_asked_for() -> None:
     first, second = detect(candidates((0, 0, 10, 10, 0.9, 0))), detect(candidates((0, 0, 10, 9.5, 0.9, 0)))
-    assert TASKS["detect"].compare([first], [second]).agreement.agree
-    assert not TASKS["detect"].compare([first], [second], least_iou=0.99).agreement.agree
+    assert TASKS["detect"].compare([first], [second], Tolerances()).agreement.agree
+    assert not TASKS["detect"].compare([first], [second], Tolerances(iou=0.99)).agreement.agree
+
+
+@pytest.mark.parametrize(("most", "agree"), [(None, True), (0.3, True), (0.1, False)])
+def test_how_far_scores_may_differ_can_be_asked_for(most: float | None, agree: bool) -> None:
+    answers: dict[Task, list[Any]] = {
+        "classify": [[classify(score)] for score in (0.9, 0.7)],
+        "detect": [[detect(candidates((0, 0, 10, 10, score, 0)))] for score in (0.9, 0.7)],
+        "segment": [[segment(with_masks(candidates((0, 0, 10, 10, score, 0)), 1))] for score in (0.9, 0.7)],
+    }
+    for task, (first, second) in answers.items():
+        tolerances = Tolerances(max_score_difference=most)
+        assert TASKS[task].compare(first, second, tolerances).agreement.agree == agree
 
 
 def test_nothing_found_by_either_is_agreement_without_overlaps() -> None:
     agreement = TASKS["segment"].compare(
-        [segment(with_masks(candidates()))] * 2, [segment(with_masks(candidates()))] * 2
+        [segment(with_masks(candidates()))] * 2, [segment(with_masks(candidates()))] * 2, Tolerances()
     )
     assert agreement.agreement == MaskAgreement(
         agree=True,
         images=2,
         matched=0,
         unmatched=0,
+        f1=1.0,
+        min_f1=1.0,
         mean_iou=None,
         min_iou=None,
         max_score_difference=0.0,
+        mask_f1=1.0,
+        min_mask_f1=1.0,
         mean_mask_iou=None,
         min_mask_iou=None,
     )
@@ -243,8 +306,10 @@ def test_masks_agree_where_those_of_matched_boxes_overlap_too() -> None:
     quarter[..., 4:] = -1
     whole = segment(tensors)
     for prototypes, share, agree in [(half, 40 / 64, True), (quarter, 16 / 64, False)]:
-        agreement, pictures = TASKS["segment"].compare([whole], [segment(tensors | {"prototypes": prototypes})])
+        other = segment(tensors | {"prototypes": prototypes})
+        agreement, pictures = TASKS["segment"].compare([whole], [other], Tolerances())
         assert isinstance(agreement, MaskAgreement)
-        assert (agreement.agree, agreement.matched, agreement.min_iou) == (agree, 1, 1.0)
+        assert (agreement.agree, agreement.matched, agreement.f1, agreement.min_iou) == (agree, 1, 1.0, 1.0)
+        assert agreement.mask_f1 == agreement.min_mask_f1 == float(agree)
         assert agreement.min_mask_iou == agreement.mean_mask_iou == pytest.approx(share, abs=0.01)
         assert pictures == [(agree, 0.0)]
