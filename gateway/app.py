@@ -24,6 +24,7 @@ from gateway.jobs import Jobs
 from gateway.metrics import Metrics
 from gateway.policies import Policies
 from gateway.reconciler import Reconciler
+from gateway.recording import RequestLog
 from gateway.router import Router
 from gateway.routing import Fixed, Target
 from gateway.runtimes.base import Runtime
@@ -36,23 +37,27 @@ from modelkit.spec import RuntimeName
 
 
 def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None) -> FastAPI:
-    """The gateway as an ASGI application. `runtimes` takes the place of the real workers."""
+    """The gateway as an ASGI application. `runtimes` takes the place of the real workers. Raises InvalidSettings."""
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
     catalogue = Catalogue(settings.store)
     admin_key = load_or_create_admin_key(settings.admin_key_file)
     tracer = _open_tracer(settings)
+    database = Database(settings.database)
+    request_log = RequestLog(settings.request_log, settings.database, metrics=metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = runtimes or open_runtimes(settings, metrics)
-        shadows = Shadows(settings.shadow, runtimes=workers, catalogue=catalogue, metrics=metrics)
-        service = Service(settings, runtimes=workers, shadows=shadows, metrics=metrics)
-        database = Database(settings.database)
+        health = Health(workers, warm_up_requests=settings.warm_up_requests)
+        shadows = Shadows(
+            settings.shadow, runtimes=workers, catalogue=catalogue, health=health, metrics=metrics, log=request_log
+        )
+        service = Service(settings, runtimes=workers, shadows=shadows, health=health, metrics=metrics, log=request_log)
         policies = Policies(database, Fixed(policy="fixed", target=Target(settings.default_runtime)))
         await policies.refresh()
+        request_log.start()
         routing = Router(catalogue, policies, metrics=metrics)
-        health = Health(workers, warm_up_requests=settings.warm_up_requests)
         reconciler = Reconciler(catalogue, health, workers, store=settings.store, view=settings.serving)
         models = ModelRoutes(settings.store, catalogue=catalogue, health=health, admin_key=admin_key)
         routes = Routes(
@@ -77,6 +82,7 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
                 await task
         await jobs.close()
         await service.close()
+        await asyncio.to_thread(request_log.close)
         database.close()
         for worker in workers.values():
             await worker.close()

@@ -15,11 +15,14 @@ from gateway import spans
 from gateway.agreement import Agreement
 from gateway.deadline import Deadline
 from gateway.errors import TandemError
+from gateway.health import Health
 from gateway.images.geometry import Geometry
 from gateway.images.preprocess import ImageTensor
 from gateway.metrics import Metrics
+from gateway.recording import Recorder, Withheld
+from gateway.request_log import Origin, Row
 from gateway.runtimes.base import ModelRef, Runtime, Tensors
-from gateway.stages import StageClock
+from gateway.stages import Stage, StageClock
 from gateway.tasks.base import Found, Limits
 from gateway.tasks.table import TASKS
 from gateway.threads import Threads
@@ -36,6 +39,7 @@ class Question:
     spec: ModelSpec
     limits: Limits
     deadline: Deadline
+    origin: Origin
     keep_originals: bool = False
     """Whether the answer holds the pictures themselves, to draw on."""
 
@@ -67,9 +71,12 @@ class Answer:
 
 
 class Inference:
-    def __init__(self, runtimes: Mapping[RuntimeName, Runtime], *, metrics: Metrics, threads: Threads) -> None:
+    def __init__(
+        self, runtimes: Mapping[RuntimeName, Runtime], *, health: Health, metrics: Metrics, threads: Threads
+    ) -> None:
         """`threads`: for what a task makes of tensors, where that is long work."""
         self._runtimes = runtimes
+        self._health = health
         self._metrics = metrics
         self._threads = threads
 
@@ -82,9 +89,14 @@ class Inference:
         *,
         role: Role,
         places: AbstractAsyncContextManager[object],
+        log: Recorder,
     ) -> Answer:
-        """What `runtime` says, once there are `places` for the pictures. Raises TandemError."""
+        """What `runtime` says, once there are `places` for the pictures. Raises TandemError.
+
+        However it ends, `log` gets its row.
+        """
         spec, version = question.spec, str(question.spec.version)
+        cold = self._health.cold(runtime, ModelRef.of(spec))
         outcome = "internal_error"
         trace, inference = spans.trace.get(), None
         if trace is not None:
@@ -106,8 +118,11 @@ class Inference:
             raise
         finally:
             self._metrics.requests.labels(spec.name, version, runtime, role, outcome).inc()
+            seconds = dict(clock.seconds) if outcome == "ok" else clock.seconds_so_far()
+            log.record(row_of(question, runtime, role, outcome, images=len(pictures), seconds=seconds, cold=cold))
             if inference is not None:
                 inference.end(outcome)
+        self._health.answered(runtime, ModelRef.of(spec))
         self._metrics.images.labels(spec.name, version, runtime).inc(len(pictures))
         exemplar = spans.exemplar()
         self._metrics.observe_stages(
@@ -116,8 +131,10 @@ class Inference:
         self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s(), exemplar)
         return Answer(spec, runtime, pictures, found, clock)
 
-    async def agreement(self, question: Question, first: Sequence[Found], second: Sequence[Found]) -> Agreement:
-        """Whether two answers say the same, counted. Raises DeadlineExceeded."""
+    async def agreement(
+        self, question: Question, first: Sequence[Found], second: Sequence[Found], *, row: Withheld
+    ) -> Agreement:
+        """Whether two answers say the same, counted, and kept in `row`, the second one's. Raises DeadlineExceeded."""
         spec = question.spec
         agreement, pictures = await self._postprocess(question, partial(TASKS[spec.task].compare, first, second))
         # Both at once: of a series that appears with its first count, Prometheus sees no increase.
@@ -125,6 +142,7 @@ class Inference:
         for same, difference in pictures:
             (agree if same else disagree).inc()
             self._metrics.score_difference.labels(spec.name).observe(difference)
+        row.compared(pictures)
         return agreement
 
     async def _infer(self, runtime: RuntimeName, question: Question, pictures: Sequence[Picture]) -> list[Tensors]:
@@ -144,6 +162,29 @@ class Inference:
         if TASKS[question.spec.task].in_thread:
             return await self._threads.run(question.deadline, work)
         return work()
+
+
+def row_of(
+    question: Question,
+    runtime: RuntimeName,
+    role: Role,
+    outcome: str,
+    *,
+    images: int,
+    seconds: Mapping[Stage, float],
+    cold: bool,
+) -> Row:
+    return Row(
+        origin=question.origin,
+        model=question.spec.name,
+        version=question.spec.version,
+        runtime=runtime,
+        role=role,
+        cold=cold,
+        outcome=outcome,
+        images=images,
+        seconds=seconds,
+    )
 
 
 def _find(question: Question, tensors: Sequence[Tensors], pictures: Sequence[Picture]) -> list[Found]:

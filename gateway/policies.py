@@ -12,7 +12,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Column, Connection, DateTime, Integer, Row, String, Table, Text, func, insert, select, update
 
-from gateway.database import METADATA, Database
+from gateway.database import METADATA, Database, lock
 from gateway.errors import DatabaseUnavailable
 from gateway.routing import Policy
 
@@ -108,6 +108,7 @@ def _read(known: int, connection: Connection) -> tuple[int, Sequence[_Row]]:
 
 
 def _write(model: str, policy: Policy, connection: Connection) -> Sequence[_Row]:
+    lock(connection, TABLE)  # a revision must not be seen before the one below it
     others = TABLE.alias()
     values = {
         "policy": policy.model_dump_json(),

@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -15,11 +15,13 @@ from gateway import spans
 from gateway.admission import Admission
 from gateway.agreement import Agreement
 from gateway.errors import TandemError, TooManyImages
+from gateway.health import Health
 from gateway.images.decode import decode
 from gateway.images.geometry import Geometry
 from gateway.images.preprocess import fit
 from gateway.inference import Answer, Inference, Picture, Question, Role
 from gateway.metrics import NO_RUNTIME, Metrics
+from gateway.recording import Recorder, withheld
 from gateway.router import Plan
 from gateway.runtimes.base import Runtime
 from gateway.settings import Settings
@@ -48,12 +50,15 @@ class Service:
         *,
         runtimes: Mapping[RuntimeName, Runtime],
         shadows: Shadows,
+        health: Health,
         metrics: Metrics,
+        log: Recorder,
     ) -> None:
         self._limits = settings.limits
         self._runtimes = runtimes
         self._shadows = shadows
         self._metrics = metrics
+        self._log = log
         self._admission = {
             name: Admission(
                 f"the {name} runtime",
@@ -66,18 +71,19 @@ class Service:
         }
         self.threads = Threads(settings.limits.decode_threads or os.cpu_count() or 1, "pictures")
         """Where pictures are decoded."""
-        self._inference = Inference(runtimes, metrics=metrics, threads=self.threads)
+        self._inference = Inference(runtimes, health=health, metrics=metrics, threads=self.threads)
         self._random = random.Random()  # noqa: S311  not for secrets
 
     async def predict(self, question: Question, plan: Plan, images: Sequence[bytes], clock: StageClock) -> Answer:
         """The answer of the plan's primary, whatever becomes of its shadow. Raises TandemError."""
         pictures = await self._prepare(question, images, clock, role="primary")
         if plan.shadow is None:
-            return await self._ask(plan.primary.runtime, question, pictures, clock, role="primary")
+            return await self._ask(plan.primary.runtime, question, pictures, clock, role="primary", log=self._log)
+        question = replace(question, origin=replace(question.origin, pair=self._pair()))
         found: asyncio.Future[Sequence[Found]] = asyncio.get_running_loop().create_future()
         self._shadows.offer(plan.shadow, question, pictures, clock, found)
         try:
-            answer = await self._ask(plan.primary.runtime, question, pictures, clock, role="primary")
+            answer = await self._ask(plan.primary.runtime, question, pictures, clock, role="primary", log=self._log)
             found.set_result(answer.found)
         finally:
             found.cancel()  # where there is no answer, there is none to compare with
@@ -88,24 +94,30 @@ class Service:
     ) -> Comparison:
         """Both runtimes' answers about the same tensors. One failing does not hide the other's answer."""
         pictures = await self._prepare(question, images, clock, role="compare")
-
-        async def ask(name: RuntimeName) -> Answer | TandemError:
-            own = clock.fork()
-            own.skip()  # one after the other, the first one's time is not the second one's
-            try:
-                return await self._ask(name, question, pictures, own, role="compare")
-            except TandemError as error:
-                return error
-
         # Whoever is called first may find the caches cold, or the cores free: that must not always be the same one.
         order = self._random.sample(list(self._runtimes), len(self._runtimes))
-        if mode == "parallel":
-            asked = dict(zip(order, await asyncio.gather(*map(ask, order)), strict=True))
-        else:
-            asked = {name: await ask(name) for name in order}
-        answers = {name: asked[name] for name in self._runtimes}
-        found = [answer.found for answer in answers.values() if isinstance(answer, Answer)]
-        agreement = await self._inference.agreement(question, *found) if len(found) == 2 else None
+        pair, sides = self._pair(), list(self._runtimes)
+
+        with withheld(self._log) as row:
+
+            async def ask(name: RuntimeName) -> Answer | TandemError:
+                own = clock.fork()
+                own.skip()  # one after the other, the first one's time is not the second one's
+                side = sides.index(name)
+                origin = replace(question.origin, pair=pair, side=side, called=order.index(name))
+                part = replace(question, origin=origin)
+                try:
+                    return await self._ask(name, part, pictures, own, role="compare", log=row if side else self._log)
+                except TandemError as error:
+                    return error
+
+            if mode == "parallel":
+                asked = dict(zip(order, await asyncio.gather(*map(ask, order)), strict=True))
+            else:
+                asked = {name: await ask(name) for name in order}
+            answers = {name: asked[name] for name in sides}
+            found = [answer.found for answer in answers.values() if isinstance(answer, Answer)]
+            agreement = await self._inference.agreement(question, *found, row=row) if len(found) == 2 else None
         return Comparison(question.spec, pictures, answers, agreement)
 
     async def close(self) -> None:
@@ -120,9 +132,13 @@ class Service:
         clock: StageClock,
         *,
         role: Role,
+        log: Recorder,
     ) -> Answer:
         places = self._admission[runtime].places(len(pictures), question.deadline)
-        return await self._inference.ask(runtime, question, pictures, clock, role=role, places=places)
+        return await self._inference.ask(runtime, question, pictures, clock, role=role, places=places, log=log)
+
+    def _pair(self) -> int:
+        return self._random.getrandbits(63)
 
     async def _prepare(
         self, question: Question, images: Sequence[bytes], clock: StageClock, *, role: Role
