@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -23,7 +23,8 @@ _log = structlog.get_logger(__name__)
 
 _EVERY_S = 0.25
 """A process that is killed loses what has come since, and during the write: less than a second together."""
-_BATCH_ROWS = 1000
+_BATCH_ROWS = 100
+"""In one transaction: what is made of them keeps the interpreter from the event loop for a millisecond."""
 _BUSY_S = 1.0
 """Longest wait for a lock: short, so that a gateway that stops need not wait longer."""
 _STOP_S = 5.0
@@ -68,16 +69,14 @@ class RequestLog:
     Has a connection of its own: the policies' must not wait behind it.
     """
 
-    def __init__(
-        self, settings: RequestLogSettings, url: str, *, metrics: Metrics, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, settings: RequestLogSettings, url: str, *, metrics: Metrics) -> None:
         """`url`: as Database's. Raises InvalidSettings without a driver."""
         self._enabled = settings.enabled
         self._buffer_rows = settings.buffer_rows
         self._bounds = Bounds(max_rows=settings.max_rows, max_age_s=settings.max_age_h * 3600)
-        self._clock = clock
         self._metrics = metrics
-        # A kill of the process loses nothing that was committed; of a power cut only the policies must know nothing.
+        # Without a sync at each commit. What is committed outlives the process all the same, and the file stays sound;
+        # the last rows before a power cut are not worth that much.
         self._engine = open_engine(url, busy_s=_BUSY_S, pragmas=("synchronous=NORMAL",))
         self._buffer: deque[Row] = deque()
         self._in_hand: list[Row] = []
@@ -88,6 +87,7 @@ class RequestLog:
         self._trim_again_at_s = 0.0
 
     def start(self) -> None:
+        """Have what is recorded written again and again, by a thread, until `close`."""
         if self._enabled:
             self._thread.start()
 
@@ -99,6 +99,30 @@ class RequestLog:
             self._drop(1, "buffer_full")
         else:
             self._buffer.append(row)
+
+    def write(self) -> None:
+        """Write all that waits, then do a piece of what is left of trimming. Raises nothing."""
+        try:
+            if not self._made:
+                make_tables(self._engine)
+                self._made = True
+            left = self._waiting
+            while left > 0:
+                left -= self._write_some()
+            if time.monotonic() >= self._trim_again_at_s and not self._stopping.is_set():
+                with self._engine.begin() as connection:
+                    more = trim(connection, self._bounds, now=time.time())
+                self._trim_again_at_s = 0.0 if more else time.monotonic() + _TRIM_EVERY_S
+        except FAULTS as error:
+            self._made = False  # it may be another file by now
+            self._engine.dispose()
+            self._set_away(error)
+        except Exception:  # a fault of ours must not end the writing
+            self._give_up()
+            _log.exception("request_log_failed")
+        else:
+            self._set_away(None)
+        self._metrics.log_buffer_rows.set(self._waiting)
 
     def close(self) -> None:
         """Write what waits, for some seconds at most. Blocks."""
@@ -117,34 +141,12 @@ class RequestLog:
 
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY_S):
-            self._attend()
-        self._attend()
+            self.write()
+        self.write()
         self._engine.dispose()
 
-    def _attend(self) -> None:
-        """Write all that waits, then do a piece of what is left of trimming."""
-        try:
-            if not self._made:
-                make_tables(self._engine)
-                self._made = True
-            while self._waiting:
-                self._write_some()
-            if time.monotonic() >= self._trim_again_at_s and not self._stopping.is_set():
-                with self._engine.begin() as connection:
-                    more = trim(connection, self._bounds, now=self._clock())
-                self._trim_again_at_s = 0.0 if more else time.monotonic() + _TRIM_EVERY_S
-        except FAULTS as error:
-            self._made = False  # it may be another file by now
-            self._engine.dispose()
-            self._set_away(error)
-        except Exception:  # a fault of ours must not end the writing
-            _log.exception("request_log_failed")
-        else:
-            self._set_away(None)
-        self._metrics.log_buffer_rows.set(self._waiting)
-
-    def _write_some(self) -> None:
-        """Raises FAULTS; what may be tried again then stays in hand."""
+    def _write_some(self) -> int:
+        """How many. Raises FAULTS; what may be tried again then stays in hand."""
         if not self._in_hand:
             self._in_hand = [self._buffer.popleft() for _ in range(min(_BATCH_ROWS, len(self._buffer)))]
         rows = len(self._in_hand)
@@ -162,6 +164,7 @@ class RequestLog:
             raise
         self._in_hand = []
         self._metrics.log_rows.inc(rows)
+        return rows
 
     def _give_up(self) -> None:
         self._drop(len(self._in_hand), "not_written")

@@ -23,12 +23,11 @@ def trim(connection: Connection, bounds: Bounds, *, now: float) -> bool:
     Ids stand in for counting and for the order of time: an age is some seconds too long where requests overlap, and
     ids that a database left out count as rows.
     """
-    first, last = connection.execute(select(func.min(TABLE.c.id), func.max(TABLE.c.id))).one()
+    # Two queries: SQLite looks up a least or a greatest id, and reads the whole table for both together.
+    first, last = (connection.scalar(select(end(TABLE.c.id))) for end in (func.min, func.max))
     if first is None:
         return False
-    end = first + _AT_ONCE
-    too_many = min(last - bounds.max_rows + 1, end)
-    oldest = (TABLE.c.id < end) & (TABLE.c.time < now - bounds.max_age_s)
-    if too_many > first:
-        oldest = (TABLE.c.id < too_many) | oldest
-    return connection.execute(delete(TABLE).where(oldest)).rowcount > 0
+    too_many = TABLE.c.id <= last - bounds.max_rows
+    too_old = TABLE.c.time < now - bounds.max_age_s
+    gone = connection.execute(delete(TABLE).where(TABLE.c.id < first + _AT_ONCE, too_many | too_old))
+    return gone.rowcount > 0
