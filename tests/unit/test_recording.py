@@ -28,7 +28,7 @@ class Log(RequestLog):
     def __init__(self, folder: Path, **settings: object) -> None:
         self.path = folder / "tandem.db"
         self.metrics = Metrics(CollectorRegistry())
-        made = RequestLogSettings(**{"max_age_h": 1e9} | settings)  # type: ignore[arg-type]
+        made = RequestLogSettings(**{"max_age_h": 1e9} | settings)
         super().__init__(made, f"sqlite:///{self.path}", metrics=self.metrics)
 
     def record_some(self, count: int, first: int = 0) -> None:
