@@ -23,9 +23,9 @@ FAULTS = (SQLAlchemyError, sqlite3.Error, OSError)
 _BUSY_S = 5.0
 """Longest wait for a lock that another process holds."""
 _PATIENCE_S = 10
-_POSTGRESQL = {
+_POSTGRESQL: dict[str, object] = {
     "connect_timeout": 5,
-    # A server that has gone without a word is noticed.
+    # So that a server that has gone without a word is noticed.
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -74,13 +74,14 @@ class Database:
 
 
 def open_engine(url: str, *, busy_s: float = _BUSY_S, pragmas: tuple[str, ...] = ()) -> Engine:
-    """Connects at its first use. Raises InvalidSettings where the driver is missing.
+    """Connects at its first use. `busy_s`: longest wait for a lock; `pragmas`: said to each connection to SQLite.
 
-    On SQLite: `busy_s` is the longest wait for a lock, `pragmas` are said to each connection.
+    Raises InvalidSettings where the driver is missing.
     """
     if not url.startswith("sqlite"):
+        locks = {"options": f"-c lock_timeout={busy_s * 1000:.0f}"}
         try:
-            return create_engine(url, connect_args=_POSTGRESQL)
+            return create_engine(url, connect_args=_POSTGRESQL | locks)
         except ModuleNotFoundError as error:
             raise InvalidSettings(
                 f"TANDEM_DATABASE_URL names PostgreSQL, and its driver is missing ({error}). "

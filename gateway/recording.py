@@ -129,6 +129,8 @@ class RequestLog:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(_STOP_S)
+        if not self._thread.is_alive():
+            self._engine.dispose()
         if left := self._waiting:
             self._drop(left, "stopped")
             _log.warning(
@@ -143,7 +145,6 @@ class RequestLog:
         while not self._stopping.wait(_EVERY_S):
             self.write()
         self.write()
-        self._engine.dispose()
 
     def _write_some(self) -> int:
         """How many. Raises FAULTS; what may be tried again then stays in hand."""

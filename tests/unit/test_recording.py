@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -47,9 +47,19 @@ class Log(RequestLog):
         return self.metrics.registry.get_sample_value("tandem_log_buffer_rows")
 
 
+Opened = Callable[..., Log]
+
+
 @pytest.fixture
-def log(tmp_path: Path) -> Log:
-    return Log(tmp_path)
+def opened(tmp_path: Path) -> Iterator[Opened]:
+    """Opens a log as a gateway would, with settings of the test's own."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(closing(Log(tmp_path, **settings)))
+
+
+@pytest.fixture
+def log(opened: Opened) -> Log:
+    return opened()
 
 
 @contextmanager
@@ -100,8 +110,8 @@ def test_a_thread_writes_by_itself_and_the_rest_is_written_at_the_end(log: Log) 
     assert numbers(log.path) == [0, 1, 2, 3, 4]
 
 
-def test_a_log_that_is_switched_off_writes_nothing_and_counts_nothing(tmp_path: Path) -> None:
-    log = Log(tmp_path, enabled=False)
+def test_a_log_that_is_switched_off_writes_nothing_and_counts_nothing(opened: Opened) -> None:
+    log = opened(enabled=False)
     log.start()
     log.record_some(3)
     log.close()
@@ -109,16 +119,16 @@ def test_a_log_that_is_switched_off_writes_nothing_and_counts_nothing(tmp_path: 
     assert (log.written, log.dropped("buffer_full"), log.dropped("stopped")) == (0, 0, 0)
 
 
-def test_what_the_buffer_has_no_room_for_is_dropped_and_counted(tmp_path: Path) -> None:
-    log = Log(tmp_path, buffer_rows=10)
+def test_what_the_buffer_has_no_room_for_is_dropped_and_counted(opened: Opened) -> None:
+    log = opened(buffer_rows=10)
     log.record_some(30)
     log.write()
     assert numbers(log.path) == list(range(10))
     assert log.dropped("buffer_full") == 20
 
 
-def test_a_locked_database_loses_nothing_that_the_buffer_holds_and_is_said_once_each_time(tmp_path: Path) -> None:
-    log = Log(tmp_path, buffer_rows=150)
+def test_a_locked_database_loses_nothing_that_the_buffer_holds_and_is_said_once_each_time(opened: Opened) -> None:
+    log = opened(buffer_rows=150)
     log.record_some(1)
     log.write()
     with capture_logs() as logs:
@@ -197,8 +207,8 @@ def test_a_file_that_is_broken_or_gone_is_replaced_once_it_can_be(log: Log) -> N
     assert numbers(log.path) == [0, 1, 2]
 
 
-def test_two_gateways_write_one_log(tmp_path: Path) -> None:
-    one, other = Log(tmp_path), Log(tmp_path)
+def test_two_gateways_write_one_log(opened: Opened) -> None:
+    one, other = opened(), opened()
     for log in (one, other):
         log.start()
     one.record_some(500)
@@ -276,8 +286,8 @@ def test_the_file_of_a_full_log_does_not_grow(engine: Engine) -> None:
     assert pages[-1] == pages[3]
 
 
-def test_the_log_keeps_its_bounds_by_itself(tmp_path: Path) -> None:
-    log = Log(tmp_path, max_rows=40, max_age_h=1.0)
+def test_the_log_keeps_its_bounds_by_itself(opened: Opened) -> None:
+    log = opened(max_rows=40, max_age_h=1.0)
     for number in range(100):
         log.record(row(number, time=time.time()))
     log.record(row(100))  # of long ago
