@@ -21,7 +21,7 @@ from gateway.images.preprocess import ImageTensor
 from gateway.metrics import Metrics
 from gateway.recording import Recorder, Withheld
 from gateway.request_log import Origin, Row
-from gateway.runtimes.base import ModelRef, Runtime, Tensors
+from gateway.runtimes.base import ModelRef, Output, Runtime
 from gateway.stages import Stage, StageClock
 from gateway.tasks.base import Found, Limits
 from gateway.tasks.table import TASKS
@@ -97,7 +97,7 @@ class Inference:
         """
         spec, version = question.spec, str(question.spec.version)
         cold = self._health.cold(runtime, ModelRef.of(spec))
-        outcome = "internal_error"
+        outcome, batch = "internal_error", None
         trace, inference = spans.trace.get(), None
         if trace is not None:
             inference = trace.inference(ModelRef.of(spec), runtime, role, images=len(pictures), clock=clock)
@@ -105,9 +105,10 @@ class Inference:
         try:
             async with places:
                 clock.lap("queue")
-                tensors = await self._infer(runtime, question, pictures)
+                outputs = await self._infer(runtime, question, pictures)
                 clock.lap("rpc")
-            found = await self._postprocess(question, partial(_find, question, tensors, pictures))
+            batch = max((each.batch for each in outputs if each.batch is not None), default=None)
+            found = await self._postprocess(question, partial(_find, question, outputs, pictures))
             clock.lap("postprocess")
             outcome = "ok"
         except TandemError as error:
@@ -119,7 +120,8 @@ class Inference:
         finally:
             self._metrics.requests.labels(spec.name, version, runtime, role, outcome).inc()
             seconds = dict(clock.seconds) if outcome == "ok" else clock.seconds_so_far()
-            log.record(row_of(question, runtime, role, outcome, images=len(pictures), seconds=seconds, cold=cold))
+            images = len(pictures)
+            log.record(row_of(question, runtime, role, outcome, images=images, batch=batch, seconds=seconds, cold=cold))
             if inference is not None:
                 inference.end(outcome)
         self._health.answered(runtime, ModelRef.of(spec))
@@ -145,7 +147,7 @@ class Inference:
         row.compared(pictures)
         return agreement
 
-    async def _infer(self, runtime: RuntimeName, question: Question, pictures: Sequence[Picture]) -> list[Tensors]:
+    async def _infer(self, runtime: RuntimeName, question: Question, pictures: Sequence[Picture]) -> list[Output]:
         if (inference := spans.inference.get()) is not None:
             inference.begin_rpc()
         # One call for each picture: the worker makes the batches.
@@ -173,6 +175,7 @@ def row_of(
     images: int,
     seconds: Mapping[Stage, float],
     cold: bool,
+    batch: int | None = None,
 ) -> Row:
     return Row(
         origin=question.origin,
@@ -183,13 +186,14 @@ def row_of(
         cold=cold,
         outcome=outcome,
         images=images,
+        batch=batch,
         seconds=seconds,
     )
 
 
-def _find(question: Question, tensors: Sequence[Tensors], pictures: Sequence[Picture]) -> list[Found]:
+def _find(question: Question, outputs: Sequence[Output], pictures: Sequence[Picture]) -> list[Found]:
     task = TASKS[question.spec.task]
     return [
-        task.find(question.spec, each, picture.geometry, question.limits)
-        for each, picture in zip(tensors, pictures, strict=True)
+        task.find(question.spec, each.tensors, picture.geometry, question.limits)
+        for each, picture in zip(outputs, pictures, strict=True)
     ]

@@ -48,7 +48,10 @@ def reached(row: dict[str, Any]) -> list[str]:
     return stages
 
 
-def test_a_request_is_one_row_with_everything_that_is_known_of_it(client: httpx.Client, logged: Logged) -> None:
+def test_a_request_is_one_row_with_everything_that_is_known_of_it(
+    client: httpx.Client, fakes: Fakes, logged: Logged
+) -> None:
+    fakes["tf"].batch = 5
     before = time.time()
     files = [("image", PICTURE["image"])] * 3
     client.post(PREDICT, files=files, params={"version": 2, "runtime": "tf"}, headers={"x-request-id": "mine"})
@@ -56,7 +59,7 @@ def test_a_request_is_one_row_with_everything_that_is_known_of_it(client: httpx.
     assert some(row, "request_id", "model", "version", "runtime", "role", "policy") == (
         "mine", "digits", 2, "tf", "primary", "named",
     )  # fmt: skip
-    assert some(row, "pair", "side", "called", "outcome", "images", "cold") == (None, 0, 0, "ok", 3, 1)
+    assert some(row, "pair", "side", "called", "outcome", "images", "batch", "cold") == (None, 0, 0, "ok", 3, 5, 1)
     assert some(row, "compared", "agreeing", "score_difference") == (None, None, None)
     assert before <= row["time"] <= time.time()
     assert reached(row) == list(STAGES)
@@ -78,7 +81,7 @@ def test_the_row_names_the_policy_that_chose(
         set_policy(client, tmp_path, "digits", policy)
     client.post(PREDICT, files=PICTURE)
     (row,) = logged(1)
-    assert some(row, "policy", "runtime", "pair") == (name, "torch", None)
+    assert some(row, "policy", "runtime", "pair", "batch") == (name, "torch", None, None)
 
 
 def test_a_shadowed_request_is_a_pair_whose_second_row_says_whether_they_agree(
