@@ -1,13 +1,14 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-compose test-compose-official check bench proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
 	$(info make test    set everything up and run all tests)
 	$(info make test-sources   a model of every kind through docs/models.md: makes the conversion environments, half an hour)
 	$(info make test-monitoring   every rule, and every query of the dashboards against a real Prometheus and a stack under load)
+	$(info make test-postgres   policies and request log on a real PostgreSQL server)
 	$(info make test-compose   the Docker stack: builds the images, starts it, and checks it; needs a Docker engine)
 	$(info make test-compose-official   the same with the official images of TensorFlow Serving and Grafana)
 	$(info make check   formatting, lint, types, generated files)
@@ -35,7 +36,7 @@ test-tf: setup
 	.venv-tf/bin/python -m pytest tests/tf_worker
 
 test-gateway: setup
-	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring compose,--ignore=tests/$(suite))
+	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring postgres compose,--ignore=tests/$(suite))
 
 test-sources: setup
 	@$(PYTHON) -m tandem.bootstrap .venv-convert .venv-ultralytics
@@ -44,6 +45,10 @@ test-sources: setup
 test-monitoring: setup
 	.venv/bin/python -m tests.support.prometheus
 	.venv/bin/python -m pytest tests/monitoring
+
+test-postgres: setup
+	.venv/bin/python -m tests.support.postgres
+	.venv/bin/python -m pytest tests/postgres
 
 test-compose: setup
 	.venv/bin/python -m tests.support.compose

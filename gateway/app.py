@@ -29,6 +29,7 @@ from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.policies import Policies
 from gateway.reconciler import Reconciler
+from gateway.recording import RequestLog
 from gateway.router import Router
 from gateway.routing import Fixed, Target
 from gateway.runtimes.base import Runtime
@@ -43,18 +44,20 @@ from modelkit.spec import RuntimeName
 def create_app(
     settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None, evidence: Evidence | None = None
 ) -> FastAPI:
-    """The gateway as an ASGI application. `runtimes` takes the place of the real workers."""
+    """The gateway as an ASGI application. `runtimes` takes the place of the real workers. Raises InvalidSettings."""
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
     catalogue = Catalogue(settings.store)
     admin_key = load_or_create_admin_key(settings.admin_key_file)
     tracer = _open_tracer(settings)
+    database = Database(settings.database)
+    request_log = RequestLog(settings.request_log, settings.database, metrics=metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         workers = runtimes or open_runtimes(settings, metrics)
         latencies = Latencies()
-        database = Database(settings.database)
+        health = Health(workers, warm_up_requests=settings.warm_up_requests)
         disagreements = Disagreements(settings.disagreements, database, metrics=metrics)
         shadows = Shadows(
             settings.shadow,
@@ -62,7 +65,9 @@ def create_app(
             catalogue=catalogue,
             latencies=latencies,
             disagreements=disagreements,
+            health=health,
             metrics=metrics,
+            log=request_log,
         )
         service = Service(
             settings,
@@ -70,11 +75,13 @@ def create_app(
             shadows=shadows,
             latencies=latencies,
             disagreements=disagreements,
+            health=health,
             metrics=metrics,
+            log=request_log,
         )
         policies = Policies(database, Fixed(policy="fixed", target=Target(settings.default_runtime)))
         await policies.refresh()
-        health = Health(workers, warm_up_requests=settings.warm_up_requests)
+        request_log.start()
         routing = Router(catalogue, policies, health=health, latencies=latencies, metrics=metrics)
         canaries = Canaries(policies, catalogue=catalogue, database=database, evidence=evidence, metrics=metrics)
         reconciler = Reconciler(catalogue, health, workers, store=settings.store, view=settings.serving)
@@ -107,6 +114,7 @@ def create_app(
         await jobs.close()
         await service.close()
         await canaries.close()
+        await asyncio.to_thread(request_log.close)
         database.close()
         for worker in workers.values():
             await worker.close()

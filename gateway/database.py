@@ -8,18 +8,31 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from sqlalchemy import Connection, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.errors import DatabaseUnavailable
+from gateway.settings import InvalidSettings
 
 METADATA = MetaData()
 """Of every table; each is made where it is missing."""
+FAULTS = (SQLAlchemyError, sqlite3.Error, OSError)
+"""What a database that is away or broken raises."""
 
-_BUSY_S = 5
+_BUSY_S = 5.0
 """Longest wait for a lock that another process holds."""
 _PATIENCE_S = 10
+_POSTGRESQL: dict[str, object] = {
+    "connect_timeout": 5,
+    # So that a server that has gone without a word is noticed.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+_MAKING = 0x74616E64656D
+"""PostgreSQL's advisory lock of whoever makes the tables: the bytes of `tandem`."""
 
 T = TypeVar("T")
 
@@ -28,9 +41,8 @@ class Database:
     """Opened by its first use: without one, or with a broken one, everything else runs on."""
 
     def __init__(self, url: str) -> None:
-        """`url`: SQLAlchemy's, `sqlite:///path`."""
-        self._engine = create_engine(url, connect_args={"timeout": _BUSY_S})
-        event.listen(self._engine, "connect", _use_wal)
+        """`url`: SQLAlchemy's, `sqlite:///path` or `postgresql+psycopg://…`. Raises InvalidSettings: no driver."""
+        self._engine = open_engine(url)
         self._thread = ThreadPoolExecutor(1, "database")
         self._made = False
 
@@ -48,12 +60,12 @@ class Database:
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
         try:
+            if not self._made:
+                make_tables(self._engine)
+                self._made = True
             with self._engine.begin() as connection:
-                if not self._made:
-                    METADATA.create_all(connection)
-                    self._made = True
                 return work(connection)
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except FAULTS as error:
             self._made = False  # it may be another file by now
             self._engine.dispose()
             raise DatabaseUnavailable(
@@ -61,6 +73,44 @@ class Database:
             ) from error
 
 
-def _use_wal(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    # Readers and a writer do not wait for each other, and a process that is killed leaves the file sound.
-    connection.execute("PRAGMA journal_mode=WAL")
+def open_engine(url: str, *, busy_s: float = _BUSY_S, pragmas: tuple[str, ...] = ()) -> Engine:
+    """Connects at its first use. `busy_s`: longest wait for a lock; `pragmas`: said to each connection to SQLite.
+
+    Raises InvalidSettings where the driver is missing.
+    """
+    if not url.startswith("sqlite"):
+        locks = {"options": f"-c lock_timeout={busy_s * 1000:.0f}"}
+        try:
+            return create_engine(url, connect_args=_POSTGRESQL | locks)
+        except ModuleNotFoundError as error:
+            raise InvalidSettings(
+                f"TANDEM_DATABASE_URL names PostgreSQL, and its driver is missing ({error}). "
+                "Install it: pip install 'tandem-serving[postgres]'."
+            ) from error
+
+    def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        # Readers and a writer do not wait for each other, and a process that is killed leaves the file sound.
+        for pragma in ("journal_mode=WAL", *pragmas):
+            connection.execute(f"PRAGMA {pragma}")
+
+    engine = create_engine(url, connect_args={"timeout": busy_s})
+    event.listen(engine, "connect", prepare)
+    return engine
+
+
+def make_tables(engine: Engine) -> None:
+    """Make the tables that are missing. No matter if others do the same at the same time."""
+    with engine.begin() as connection:
+        if METADATA.tables.keys() <= set(inspect(connection).get_table_names()):
+            return  # without a lock: who only reads need not wait for a writer
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
+        METADATA.create_all(connection)
+
+
+def lock(connection: Connection, table: Table) -> None:
+    """Have others that change `table` wait for the end of this transaction; on SQLite they do anyway."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(text(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE"))

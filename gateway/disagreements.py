@@ -53,7 +53,7 @@ class Disagreements:
                 continue
             seen = Seen(
                 time=time.time(),
-                request_id=question.request_id,
+                request_id=question.origin.request_id,
                 spec=question.spec,
                 image=image,
                 picture=second.pictures[image].upload,

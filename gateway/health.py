@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -16,6 +17,7 @@ from modelkit.spec import ModelSpec, RuntimeName
 _log = structlog.get_logger(__name__)
 
 _STATUS_TIMEOUT_MS = 2000
+_WARM_REQUESTS = 50
 _UNKNOWN = ModelStatus("unavailable", "Not asked yet.")
 
 _Key = tuple[RuntimeName, ModelRef]
@@ -40,6 +42,7 @@ class Health:
         self._clock = clock
         self._status: dict[_Key, ModelStatus] = {}
         self._loaded: set[_Key] = set()
+        self._answered: Counter[_Key] = Counter()
 
     def status(self, runtime: RuntimeName, model: ModelRef) -> ModelStatus:
         return self._status.get((runtime, model), _UNKNOWN)
@@ -60,12 +63,23 @@ class Health:
     def set(self, runtime: RuntimeName, model: ModelRef, status: ModelStatus) -> None:
         if self.status(runtime, model) != status:
             _log.info("model_status", runtime=runtime, model=str(model), state=status.state, reason=status.reason)
+            if status.state == "ready":
+                self._answered.pop((runtime, model), None)
         self._status[runtime, model] = status
+
+    def cold(self, runtime: RuntimeName, model: ModelRef) -> bool:
+        """Whether it has answered so few requests here since it became ready that its times say little."""
+        return self._answered[runtime, model] < _WARM_REQUESTS
+
+    def answered(self, runtime: RuntimeName, model: ModelRef) -> None:
+        """It has answered one more request."""
+        self._answered[runtime, model] += 1
 
     def forget(self, runtime: RuntimeName, model: ModelRef) -> None:
         """It is not asked about any more."""
         self._status.pop((runtime, model), None)
         self._loaded.discard((runtime, model))
+        self._answered.pop((runtime, model), None)
 
     async def ask(self, runtime: Runtime, spec: ModelSpec) -> ModelStatus:
         """Ask `runtime` about `spec`, warm it up where it has become ready, and return its status.

@@ -15,12 +15,15 @@ from gateway import spans
 from gateway.agreement import Compared
 from gateway.deadline import Deadline
 from gateway.errors import TandemError
+from gateway.health import Health
 from gateway.images.geometry import Geometry
 from gateway.images.preprocess import ImageTensor
 from gateway.latencies import Latencies
 from gateway.metrics import Metrics
-from gateway.runtimes.base import ModelRef, Runtime, Tensors
-from gateway.stages import BEFORE_ROUTING, StageClock
+from gateway.recording import Recorder, Withheld
+from gateway.request_log import Origin, Row
+from gateway.runtimes.base import ModelRef, Output, Runtime
+from gateway.stages import BEFORE_ROUTING, Stage, StageClock
 from gateway.tasks.base import Found, Limits
 from gateway.tasks.table import TASKS
 from gateway.threads import Threads
@@ -37,7 +40,7 @@ class Question:
     spec: ModelSpec
     limits: Limits
     deadline: Deadline
-    request_id: str
+    origin: Origin
     keep_originals: bool = False
     """Whether the answer holds the pictures themselves, to draw on."""
 
@@ -79,11 +82,18 @@ class Answer:
 
 class Inference:
     def __init__(
-        self, runtimes: Mapping[RuntimeName, Runtime], *, latencies: Latencies, metrics: Metrics, threads: Threads
+        self,
+        runtimes: Mapping[RuntimeName, Runtime],
+        *,
+        latencies: Latencies,
+        health: Health,
+        metrics: Metrics,
+        threads: Threads,
     ) -> None:
         """`threads`: for what a task makes of tensors, where that is long work."""
         self._runtimes = runtimes
         self._latencies = latencies
+        self._health = health
         self._metrics = metrics
         self._threads = threads
 
@@ -96,11 +106,16 @@ class Inference:
         *,
         role: Role,
         places: AbstractAsyncContextManager[object],
+        log: Recorder,
     ) -> Answer:
-        """What `runtime` says, once there are `places` for the pictures. Raises TandemError."""
+        """What `runtime` says, once there are `places` for the pictures. Raises TandemError.
+
+        However it ends, `log` gets its row.
+        """
         spec, version = question.spec, str(question.spec.version)
-        outcome = "internal_error"
         patience_s = max(0.0, question.deadline.at_s - question.deadline.now())
+        cold = self._health.cold(runtime, ModelRef.of(spec))
+        outcome, batch = "internal_error", None
         trace, inference = spans.trace.get(), None
         if trace is not None:
             inference = trace.inference(ModelRef.of(spec), runtime, role, images=len(pictures), clock=clock)
@@ -108,9 +123,10 @@ class Inference:
         try:
             async with places:
                 clock.lap("queue")
-                tensors = await self._infer(runtime, question, pictures)
+                outputs = await self._infer(runtime, question, pictures)
                 clock.lap("rpc")
-            found = await self._postprocess(question, partial(_find, question, tensors, pictures))
+            batch = max((each.batch for each in outputs if each.batch is not None), default=None)
+            found = await self._postprocess(question, partial(_find, question, outputs, pictures))
             clock.lap("postprocess")
             outcome = "ok"
         except TandemError as error:
@@ -122,8 +138,12 @@ class Inference:
         finally:
             self._metrics.requests.labels(spec.name, version, runtime, role, outcome).inc()
             self._learn(runtime, ModelRef.of(spec), outcome, clock, patience_s)
+            seconds = dict(clock.seconds) if outcome == "ok" else clock.seconds_so_far()
+            images = len(pictures)
+            log.record(row_of(question, runtime, role, outcome, images=images, batch=batch, seconds=seconds, cold=cold))
             if inference is not None:
                 inference.end(outcome)
+        self._health.answered(runtime, ModelRef.of(spec))
         self._metrics.images.labels(spec.name, version, runtime).inc(len(pictures))
         exemplar = spans.exemplar()
         self._metrics.observe_stages(
@@ -132,8 +152,10 @@ class Inference:
         self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s(), exemplar)
         return Answer(spec, runtime, pictures, found, clock)
 
-    async def agreement(self, question: Question, first: Sequence[Found], second: Sequence[Found]) -> Compared:
-        """Whether two answers say the same, counted. Raises DeadlineExceeded."""
+    async def agreement(
+        self, question: Question, first: Sequence[Found], second: Sequence[Found], *, row: Withheld
+    ) -> Compared:
+        """Whether two answers say the same, counted, and kept in `row`, the second one's. Raises DeadlineExceeded."""
         spec = question.spec
         compare = partial(TASKS[spec.task].compare, first, second, spec.agreement)
         compared = await self._postprocess(question, compare)
@@ -142,6 +164,7 @@ class Inference:
         for same, difference in compared.pictures:
             (agree if same else disagree).inc()
             self._metrics.score_difference.labels(spec.name).observe(difference)
+        row.compared(compared.pictures)
         return compared
 
     def _learn(self, runtime: RuntimeName, model: ModelRef, outcome: str, clock: StageClock, patience_s: float) -> None:
@@ -151,7 +174,7 @@ class Inference:
         elif outcome != "cancelled":
             self._latencies.failed(runtime, model, patience_s)
 
-    async def _infer(self, runtime: RuntimeName, question: Question, pictures: Sequence[Picture]) -> list[Tensors]:
+    async def _infer(self, runtime: RuntimeName, question: Question, pictures: Sequence[Picture]) -> list[Output]:
         if (inference := spans.inference.get()) is not None:
             inference.begin_rpc()
         # One call for each picture: the worker makes the batches.
@@ -170,9 +193,34 @@ class Inference:
         return work()
 
 
-def _find(question: Question, tensors: Sequence[Tensors], pictures: Sequence[Picture]) -> list[Found]:
+def row_of(
+    question: Question,
+    runtime: RuntimeName,
+    role: Role,
+    outcome: str,
+    *,
+    images: int,
+    seconds: Mapping[Stage, float],
+    cold: bool,
+    batch: int | None = None,
+) -> Row:
+    return Row(
+        origin=question.origin,
+        model=question.spec.name,
+        version=question.spec.version,
+        runtime=runtime,
+        role=role,
+        cold=cold,
+        outcome=outcome,
+        images=images,
+        batch=batch,
+        seconds=seconds,
+    )
+
+
+def _find(question: Question, outputs: Sequence[Output], pictures: Sequence[Picture]) -> list[Found]:
     task = TASKS[question.spec.task]
     return [
-        task.find(question.spec, each, picture.geometry, question.limits)
-        for each, picture in zip(tensors, pictures, strict=True)
+        task.find(question.spec, each.tensors, picture.geometry, question.limits)
+        for each, picture in zip(outputs, pictures, strict=True)
     ]

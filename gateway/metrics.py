@@ -21,6 +21,9 @@ ShadowDrop = Literal["queue_full", "memory_full", "expired", "no_version", "othe
 """Why a request was not shadowed: too many shadows wait, their tensors take too much memory, it has waited too long, a
 target's version is gone, or the shadow's version takes another input."""
 
+LogDrop = Literal["buffer_full", "not_written", "stopped"]
+"""Why a row is not in the request log: too many wait, the database refused it or may have it, the gateway stops."""
+
 NO_RUNTIME = "none"
 """The label `runtime` of the stages before one is chosen."""
 
@@ -133,6 +136,22 @@ class Metrics:
             "tandem_disagreements",
             "Pictures about which two answers differ that were to be kept, by whether they were: kept, dropped.",
             ("model", "outcome"),
+            registry=registry,
+        )
+        self.log_rows = Counter("tandem_log_rows", "Rows written to the request log.", registry=registry)
+        self.log_rows_dropped = Counter(
+            "tandem_log_rows_dropped",
+            "Rows that are missing in the request log, by why.",
+            ("reason",),
+            registry=registry,
+        )
+        # All at once: of a series that appears with its first count, Prometheus sees no increase.
+        for reason in get_args(LogDrop):
+            self.log_rows_dropped.labels(reason)
+        self.log_buffer_rows = Gauge(
+            "tandem_log_buffer_rows",
+            "Rows that wait to be written to the request log, as of the last attempt.",
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self.build_info = Gauge(

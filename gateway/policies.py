@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Column, Connection, DateTime, Integer, Row, String, Table, Text, func, insert, select, update
 
 from gateway import progress
-from gateway.database import METADATA, Database
+from gateway.database import METADATA, Database, lock
 from gateway.errors import DatabaseUnavailable
 from gateway.progress import Action, Event
 from gateway.routing import Canary, Policy, Progress
@@ -145,6 +145,7 @@ def _read(known: int, connection: Connection) -> tuple[int, Sequence[_Row], _Can
 
 
 def _write(model: str, policy: Policy, connection: Connection) -> tuple[Sequence[_Row], _Canaries]:
+    lock(connection, TABLE)  # a revision must not be seen before the one below it
     others = TABLE.alias()
     values = {
         "policy": policy.model_dump_json(),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
 from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, SmallInteger, String, Table
 
 from gateway.database import METADATA
+from gateway.stages import Stage
+from modelkit.spec import RuntimeName
 
 DROPPED = "dropped"
 """Outcome of an inference that was never sent: a shadow there was no room for."""
@@ -38,7 +44,6 @@ TABLE = Table(
     Column("agreeing", Integer),
     Column("score_difference", Float(24)),
     Index("inferences_model_time", "model", "time"),
-    Index("inferences_time", "time"),
 )
 """Seconds unless said otherwise.
 
@@ -46,9 +51,81 @@ TABLE = Table(
 two targets about the same tensors; null where one was asked. `side`: 0 for the primary, and for the first target that
 a `compare` names; 1 for the shadow, and for the second. `called`: 0 for whoever was called first, 1 for the other.
 `policy`: how the target was chosen: the policy's name, `named` where the request named its runtime, `compare`.
-`cold`: whether the target had just become ready. `outcome`: `ok`, `cancelled`, `dropped`, or the code of the error.
-`images`: pictures of the request. `batch`: pictures in the worker's batch, the largest of the request's, where the
-worker says so. `receive_s` to `postprocess_s`: the stages, null where one was not reached; `total_s` adds them up, and
-is the time until it failed where it did. On the row of side 1, where both answered: `compared` pictures, on how many of
-them both said the same (`agreeing`), and the greatest difference of a score.
+`cold`: whether the target had answered fewer than 50 requests of this gateway since it became ready. `outcome`: `ok`,
+`cancelled`, `dropped`, or the code of the error. `images`: pictures of the request. `batch`: pictures in the worker's
+batch, the largest of the request's, where the worker says so. `receive_s` to `postprocess_s`: the stages, null where
+one was not reached, and until it failed the one in which it did; `total_s` adds them up. On the row of side 1, where
+both answered: `compared` pictures, on how many of them both said the same (`agreeing`), and the greatest difference of
+a score.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Of which request an inference is a part, and which part: the columns of these names."""
+
+    request_id: str
+    time: float
+    policy: str
+    pair: int | None = None
+    side: int = 0
+    called: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One inference, as it ended."""
+
+    origin: Origin
+    model: str
+    version: int
+    runtime: RuntimeName
+    role: str
+    cold: bool
+    outcome: str
+    images: int
+    seconds: Mapping[Stage, float]
+    """Of each stage that was reached."""
+    batch: int | None = None
+    compared: int | None = None
+    agreeing: int | None = None
+    score_difference: float | None = None
+
+    def with_agreement(self, pictures: Sequence[tuple[bool, float]]) -> Row:
+        """`pictures`: of each, whether both said the same, and the greatest difference of a score."""
+        return replace(
+            self,
+            compared=len(pictures),
+            agreeing=sum(same for same, _ in pictures),
+            score_difference=max((difference for _, difference in pictures), default=None),
+        )
+
+    def values(self) -> dict[str, Any]:
+        """By column, without the id, which the database gives."""
+        origin, seconds = self.origin, self.seconds
+        return {
+            "time": origin.time,
+            "request_id": origin.request_id,
+            "pair": origin.pair,
+            "side": origin.side,
+            "called": origin.called,
+            "model": self.model,
+            "version": self.version,
+            "runtime": self.runtime,
+            "role": self.role,
+            "policy": origin.policy,
+            "cold": self.cold,
+            "outcome": self.outcome,
+            "images": self.images,
+            "batch": self.batch,
+            "receive_s": seconds.get("receive"),
+            "decode_s": seconds.get("decode"),
+            "preprocess_s": seconds.get("preprocess"),
+            "queue_s": seconds.get("queue"),
+            "rpc_s": seconds.get("rpc"),
+            "postprocess_s": seconds.get("postprocess"),
+            "total_s": sum(seconds.values()),
+            "compared": self.compared,
+            "agreeing": self.agreeing,
+            "score_difference": self.score_difference,
+        }

@@ -21,6 +21,9 @@ from modelkit.spec import ModelSpec, RuntimeName
 
 _log = structlog.get_logger(__name__)
 
+NAMED = "named"
+"""In the place of a policy's name, where the request names its runtime."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -33,6 +36,8 @@ class Side:
 @dataclass(frozen=True)
 class Plan:
     primary: Side
+    policy: str
+    """How the primary was chosen: the policy's name, or `named` where the request names the runtime."""
     shadow: Side | None = None
 
 
@@ -62,13 +67,17 @@ class Router:
         """
         named = self._catalogue.find(model, version)
         if runtime is not None:
-            return Plan(Side(runtime, named))
+            return Plan(Side(runtime, named), NAMED)
         kept = self._policies.of(model)
         route = kept.policy.route(key, self._chance, self._present(model, version, kept.progress))
         primary = self._side(model, route.target, version)
         if primary is None:
             self._report(model, kept.revision, route.target)
-        return Plan(primary or Side(route.target.runtime, named), self._shadow(model, route, primary, version))
+        return Plan(
+            primary or Side(route.target.runtime, named),
+            kept.policy.policy,
+            self._shadow(model, route, primary, version),
+        )
 
     def pair(self, model: str, targets: TargetPair, *, version: int | None) -> tuple[Side, Side]:
         """`version` is that of targets without one.

@@ -16,12 +16,14 @@ from gateway.admission import Admission
 from gateway.agreement import Agreement
 from gateway.disagreements import Disagreements
 from gateway.errors import TandemError, TooManyImages
+from gateway.health import Health
 from gateway.images.decode import decode
 from gateway.images.geometry import Geometry
 from gateway.images.preprocess import fit
 from gateway.inference import Answer, Inference, Picture, Question, Role
 from gateway.latencies import Latencies
 from gateway.metrics import NO_RUNTIME, Metrics
+from gateway.recording import Recorder, withheld
 from gateway.router import Plan, Side
 from gateway.runtimes.base import Runtime
 from gateway.settings import Settings
@@ -52,12 +54,15 @@ class Service:
         shadows: Shadows,
         latencies: Latencies,
         disagreements: Disagreements,
+        health: Health,
         metrics: Metrics,
+        log: Recorder,
     ) -> None:
         self._limits = settings.limits
         self._shadows = shadows
         self._disagreements = disagreements
         self._metrics = metrics
+        self._log = log
         self._admission = {
             name: Admission(
                 f"the {name} runtime",
@@ -70,18 +75,19 @@ class Service:
         }
         self.threads = Threads(settings.limits.decode_threads or os.cpu_count() or 1, "pictures")
         """Where pictures are decoded."""
-        self._inference = Inference(runtimes, latencies=latencies, metrics=metrics, threads=self.threads)
+        self._inference = Inference(runtimes, latencies=latencies, health=health, metrics=metrics, threads=self.threads)
         self._random = random.Random()  # noqa: S311  not for secrets
 
     async def predict(self, question: Question, plan: Plan, images: Sequence[bytes], clock: StageClock) -> Answer:
         """The answer of the plan's primary, whatever becomes of its shadow. Raises TandemError."""
         pictures = await self._prepare(question, images, clock, role="primary")
         if plan.shadow is None:
-            return await self._ask(plan.primary.runtime, question, pictures, clock, role="primary")
+            return await self._ask(plan.primary.runtime, question, pictures, clock, role="primary", log=self._log)
+        question = replace(question, origin=replace(question.origin, pair=self._pair()))
         said: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._shadows.offer(plan.shadow, question, pictures, clock, said)
         try:
-            answer = await self._ask(plan.primary.runtime, question, pictures, clock, role="primary")
+            answer = await self._ask(plan.primary.runtime, question, pictures, clock, role="primary", log=self._log)
             said.set_result(replace(answer, pictures=()))  # nothing large waits for a slow shadow
         finally:
             said.cancel()  # where there is no answer, there is none to compare with
@@ -97,28 +103,32 @@ class Service:
     ) -> Comparison:
         """Two sides' answers about the same tensors. One failing does not hide the other's answer."""
         pictures = await self._prepare(question, images, clock, role="compare")
-
-        async def ask(name: str) -> Answer | TandemError:
-            side, own = sides[name], clock.fork()
-            own.skip()  # one after the other, the first one's time is not the second one's
-            try:
-                its = replace(question, spec=side.spec)
-                return await self._ask(side.runtime, its, pictures, own, role="compare")
-            except TandemError as error:
-                return error
-
         # Whoever is called first may find the caches cold, or the cores free: that must not always be the same one.
         order = self._random.sample(list(sides), len(sides))
-        if mode == "parallel":
-            asked = dict(zip(order, await asyncio.gather(*map(ask, order)), strict=True))
-        else:
-            asked = {name: await ask(name) for name in order}
-        answers = {name: asked[name] for name in sides}
-        both = [answer for answer in answers.values() if isinstance(answer, Answer)]
-        if len(both) < 2:
-            return Comparison(question.spec, pictures, answers, None)
-        first, second = both
-        compared = await self._inference.agreement(question, first.found, second.found)
+        pair, names = self._pair(), list(sides)
+
+        with withheld(self._log) as row:
+
+            async def ask(name: str) -> Answer | TandemError:
+                side, number, own = sides[name], names.index(name), clock.fork()
+                own.skip()  # one after the other, the first one's time is not the second one's
+                origin = replace(question.origin, pair=pair, side=number, called=order.index(name))
+                part, log = replace(question, spec=side.spec, origin=origin), row if number else self._log
+                try:
+                    return await self._ask(side.runtime, part, pictures, own, role="compare", log=log)
+                except TandemError as error:
+                    return error
+
+            if mode == "parallel":
+                asked = dict(zip(order, await asyncio.gather(*map(ask, order)), strict=True))
+            else:
+                asked = {name: await ask(name) for name in order}
+            answers = {name: asked[name] for name in sides}
+            both = [answer for answer in answers.values() if isinstance(answer, Answer)]
+            if len(both) < 2:
+                return Comparison(question.spec, pictures, answers, None)
+            first, second = both
+            compared = await self._inference.agreement(question, first.found, second.found, row=row)
         self._disagreements.offer(question, first, second, compared)
         return Comparison(question.spec, pictures, answers, compared.agreement)
 
@@ -134,9 +144,13 @@ class Service:
         clock: StageClock,
         *,
         role: Role,
+        log: Recorder,
     ) -> Answer:
         places = self._admission[runtime].places(len(pictures), question.deadline)
-        return await self._inference.ask(runtime, question, pictures, clock, role=role, places=places)
+        return await self._inference.ask(runtime, question, pictures, clock, role=role, places=places, log=log)
+
+    def _pair(self) -> int:
+        return self._random.getrandbits(63)
 
     async def _prepare(
         self, question: Question, images: Sequence[bytes], clock: StageClock, *, role: Role

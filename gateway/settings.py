@@ -6,15 +6,18 @@ Each is read from the environment: `TANDEM_` and the path to the field, levels j
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modelkit.spec import RuntimeName
 
 Port = int
+_PASSWORD = re.compile(r"(?<=:)[^:@/]+(?=@)")
+"""In a URL."""
 
 
 class _Section(BaseModel):
@@ -112,6 +115,17 @@ class DisagreementSettings(_Section):
     """Most bytes of them; the oldest go first."""
 
 
+class RequestLogSettings(_Section):
+    enabled: bool = True
+    """Whether each inference is written to the request log."""
+    max_rows: int = Field(1_000_000, gt=0)
+    """Most rows that are kept; the oldest go first."""
+    max_age_h: float = Field(168.0, gt=0)
+    """Longest that a row is kept, in hours."""
+    buffer_rows: int = Field(10_000, gt=0)
+    """Most rows that wait to be written, in each gateway process; more are dropped."""
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is written."""
@@ -139,8 +153,8 @@ class Settings(BaseSettings):
     """Folder of what a stack keeps: store, serving view, database, logs, key. Relative to the working directory."""
     default_runtime: RuntimeName = "torch"
     """The runtime that answers `runtime=auto` for a model without a policy."""
-    database_url: str = Field("", pattern=r"^(sqlite:///.+)?$")
-    """Database of the policies, `sqlite:///path`; empty: the file `tandem.db` in `TANDEM_VAR`."""
+    database_url: str = Field("", pattern=r"^((sqlite:///|postgresql(\+psycopg)?://).+)?$")
+    """Where policies and request log are: `sqlite:///path` or `postgresql://…`; empty: `tandem.db` in `TANDEM_VAR`."""
     warm_up_requests: int = Field(500, ge=0)
     """Black pictures that a model version is shown, for at most 3 s, before it is called ready; 0: none."""
     http: HttpSettings = HttpSettings()
@@ -149,8 +163,13 @@ class Settings(BaseSettings):
     tf: TfSettings = TfSettings()
     shadow: ShadowSettings = ShadowSettings()
     disagreements: DisagreementSettings = DisagreementSettings()
+    request_log: RequestLogSettings = RequestLogSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
+
+    @field_serializer("database_url")
+    def _without_password(self, url: str) -> str:
+        return _PASSWORD.sub("***", url)
 
     @property
     def runtimes(self) -> dict[RuntimeName, RuntimeSettings]:
@@ -170,7 +189,8 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """Where the database is, as an SQLAlchemy URL."""
-        return self.database_url or f"sqlite:///{self.var / 'tandem.db'}"
+        url = self.database_url or f"sqlite:///{self.var / 'tandem.db'}"
+        return re.sub(r"^postgresql://", "postgresql+psycopg://", url)
 
     @property
     def logs(self) -> Path:
@@ -202,7 +222,8 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         lines = [
-            f"TANDEM_{'__'.join(map(str, each['loc'])).upper()}: {each['msg']}; it is {each['input']!r}."
+            f"TANDEM_{'__'.join(map(str, each['loc'])).upper()}: {each['msg']}; "
+            f"it is {_PASSWORD.sub('***', repr(each['input']))}."
             for each in error.errors()
         ]
         raise InvalidSettings(" ".join(lines)) from None

@@ -19,11 +19,14 @@ from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.disagreements import Disagreements
 from gateway.errors import DeadlineExceeded, Overloaded, TandemError
-from gateway.inference import Answer, Inference, Picture, Question
+from gateway.health import Health
+from gateway.inference import Answer, Inference, Picture, Question, row_of
 from gateway.latencies import Latencies
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, ShadowDrop
+from gateway.recording import Recorder, Withheld, withheld
+from gateway.request_log import DROPPED
 from gateway.router import Side
-from gateway.runtimes.base import Runtime
+from gateway.runtimes.base import ModelRef, Runtime
 from gateway.settings import ShadowSettings
 from gateway.stages import StageClock
 from gateway.threads import Threads
@@ -41,14 +44,20 @@ class Shadows:
         catalogue: Catalogue,
         latencies: Latencies,
         disagreements: Disagreements,
+        health: Health,
         metrics: Metrics,
+        log: Recorder,
     ) -> None:
         self._settings = settings
         self._disagreements = disagreements
         self._catalogue = catalogue
+        self._health = health
         self._metrics = metrics
+        self._log = log
         self._threads = Threads(1, "shadows")
-        self._inference = Inference(runtimes, latencies=latencies, metrics=metrics, threads=self._threads)
+        self._inference = Inference(
+            runtimes, latencies=latencies, health=health, metrics=metrics, threads=self._threads
+        )
         self._places = Admission(
             "shadows",
             max_inflight=settings.max_inflight,
@@ -69,14 +78,16 @@ class Shadows:
     ) -> None:
         """Send `pictures` to `side` too, if there is room. Returns at once and raises nothing.
 
-        `primary`: the primary's answer, cancelled if there is none. Its pictures are not needed.
+        `question`: the primary's, which is of a pair. `primary`: its answer, cancelled if there is none. Its pictures
+        are not needed.
         """
         held = sum(picture.tensor.nbytes + len(picture.data or b"") for picture in pictures)
+        copy = replace(question, spec=side.spec, origin=replace(question.origin, side=1, called=1))
         if self._held_bytes + held > self._settings.max_bytes:
-            self._metrics.drop_shadow(side.spec.name, "memory_full")
+            self._drop(side, copy, len(pictures), clock, "memory_full", self._log)
         else:
             bare = [replace(picture, kept=None) for picture in pictures]
-            task = asyncio.create_task(self._run(side, question, bare, clock.fork(), primary))
+            task = asyncio.create_task(self._run(side, question, copy, bare, clock.fork(), primary))
             self._held_bytes += held
             self._tasks.add(task)
             task.add_done_callback(partial(self._done, held))
@@ -96,43 +107,56 @@ class Shadows:
         self,
         side: Side,
         question: Question,
+        copy: Question,
         pictures: Sequence[Picture],
         clock: StageClock,
         primary: asyncio.Future[Answer],
     ) -> None:
         try:
-            with self._catalogue.using(side.spec):
-                answer = await self._answer(side, question, pictures, clock)
-            if answer is not None:
-                await self._compare(question, answer, primary)
+            with withheld(self._log) as row:
+                with self._catalogue.using(side.spec):
+                    answer = await self._answer(side, copy, pictures, clock, row)
+                if answer is not None:
+                    await self._compare(question, answer, primary, row)
         except TandemError as error:
             _log.info("shadow_failed", model=side.spec.name, runtime=side.runtime, code=error.code, detail=str(error))
         except Exception:  # a fault of ours: nobody else would hear of it
             _log.exception("shadow_failed", model=side.spec.name, runtime=side.runtime)
 
     async def _answer(
-        self, side: Side, question: Question, pictures: Sequence[Picture], clock: StageClock
+        self, side: Side, copy: Question, pictures: Sequence[Picture], clock: StageClock, log: Recorder
     ) -> Answer | None:
         """None where it was dropped. Raises TandemError."""
         async with AsyncExitStack() as held:
             try:
                 await held.enter_async_context(self._places.places(len(pictures), self._deadline()))
             except (Overloaded, DeadlineExceeded) as error:
-                self._metrics.drop_shadow(side.spec.name, "queue_full" if isinstance(error, Overloaded) else "expired")
+                reason: ShadowDrop = "queue_full" if isinstance(error, Overloaded) else "expired"
+                self._drop(side, copy, len(pictures), clock, reason, log)
                 return None
             # The wait was for a place of the shadows, of which there are few: it says nothing about the runtime.
             clock.skip()
             deadline = self._deadline()
-            limits = replace(question.limits, deadline=deadline)
-            copy = Question(side.spec, limits, deadline, request_id=question.request_id)
-            return await self._inference.ask(side.runtime, copy, pictures, clock, role="shadow", places=held)
+            copy = replace(
+                copy, limits=replace(copy.limits, deadline=deadline), deadline=deadline, keep_originals=False
+            )
+            return await self._inference.ask(side.runtime, copy, pictures, clock, role="shadow", places=held, log=log)
 
-    async def _compare(self, question: Question, answer: Answer, primary: asyncio.Future[Answer]) -> None:
+    async def _compare(
+        self, question: Question, answer: Answer, primary: asyncio.Future[Answer], row: Withheld
+    ) -> None:
         await asyncio.wait([primary])
         if not primary.cancelled():
             own, first = replace(question, deadline=self._deadline()), primary.result()
-            compared = await self._inference.agreement(own, first.found, answer.found)
+            compared = await self._inference.agreement(own, first.found, answer.found, row=row)
             self._disagreements.offer(own, first, answer, compared)
+
+    def _drop(
+        self, side: Side, copy: Question, images: int, clock: StageClock, reason: ShadowDrop, log: Recorder
+    ) -> None:
+        self._metrics.drop_shadow(side.spec.name, reason)
+        cold = self._health.cold(side.runtime, ModelRef.of(side.spec))
+        log.record(row_of(copy, side.runtime, "shadow", DROPPED, images=images, seconds=dict(clock.seconds), cold=cold))
 
     def _deadline(self) -> Deadline:
         return Deadline.after_ms(self._settings.timeout_ms)

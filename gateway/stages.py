@@ -62,6 +62,11 @@ class StageClock:
         over = max((STAGES.index(stage) for stage in self.seconds), default=-1)
         return STAGES[over + 1] if over + 1 < len(STAGES) else None
 
+    def seconds_so_far(self) -> dict[Stage, float]:
+        """Of each stage that is over, and of the one that is running."""
+        running = {} if self.running is None else {self.running: self._now() - self._last_s}
+        return self.seconds | running
+
     def laps(self) -> Iterator[tuple[Stage, float, float]]:
         """Each stage so far, with its start and end. Decode and preprocess take turns; here one follows the other."""
         end_s = self.start_s

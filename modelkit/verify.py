@@ -56,7 +56,8 @@ async def _answers(made: ModelSpec, runtime: Runtime, tensors: list[ImageTensor]
 
     async def ask(tensor: ImageTensor) -> Outputs:
         async with places:
-            return await runtime.infer(ModelRef.of(made), tensor, deadline=Deadline.after_ms(_TIMEOUT_MS))
+            output = await runtime.infer(ModelRef.of(made), tensor, deadline=Deadline.after_ms(_TIMEOUT_MS))
+            return output.tensors
 
     try:
         found = await asyncio.gather(*map(ask, tensors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 @dataclass
 class RequestContext:
     request_id: str
+    time: float = field(default_factory=time.time)
+    """Unix time at which it arrived."""
     clock: StageClock = field(default_factory=StageClock)
     code: str = "ok"
     """How it ended: `ok`, `cancelled`, or the code of the error."""

@@ -25,6 +25,7 @@ from gateway.http.parameters import CompareParameters, InferenceParameters, Pred
 from gateway.http.problems import PROBLEMS
 from gateway.inference import Question
 from gateway.metrics import Metrics
+from gateway.request_log import Origin
 from gateway.router import Router
 from gateway.service import Service
 from gateway.settings import Settings
@@ -104,7 +105,7 @@ class Routes:
         context.facts["model"] = model
         runtime = None if parameters.runtime == "auto" else parameters.runtime
         plan = self._routing.plan(model, runtime=runtime, version=parameters.version, key=key)
-        question = self._question(request, plan.primary.spec, parameters, media)
+        question = self._question(request, plan.primary.spec, parameters, media, plan.policy)
         with self._catalogue.using(question.spec):
             images = await self._receive(request, question)
             answer = await self._service.predict(question, plan, images, context.clock)
@@ -130,7 +131,7 @@ class Routes:
         # Before the body: an unknown model needs no upload.
         first, second = self._routing.pair(model, parameters.targets, version=parameters.version)
         sides = dict(zip(parameters.targets.names, (first, second), strict=True))
-        question = self._question(request, first.spec, parameters, media)
+        question = self._question(request, first.spec, parameters, media, "compare")
         with self._catalogue.using(first.spec), self._catalogue.using(second.spec):
             images = await self._receive(request, question)
             comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
@@ -189,9 +190,15 @@ class Routes:
         return Response(encode(self._metrics.registry), media_type=media)
 
     def _question(
-        self, request: Request, spec: ModelSpec, parameters: InferenceParameters, media: accept.MediaType
+        self,
+        request: Request,
+        spec: ModelSpec,
+        parameters: InferenceParameters,
+        media: accept.MediaType,
+        policy: str,
     ) -> Question:
-        context_of(request).facts["version"] = spec.version
+        context = context_of(request)
+        context.facts["version"] = spec.version
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
         deadline = Deadline.after_ms(timeout_ms)
@@ -201,8 +208,8 @@ class Routes:
             min_score=defaults.min_score if parameters.min_score is None else parameters.min_score,
             deadline=deadline,
         )
-        request_id = context_of(request).request_id
-        return Question(spec, asked, deadline, request_id, keep_originals=media in accept.PICTURES)
+        origin = Origin(context.request_id, context.time, policy)
+        return Question(spec, asked, deadline, origin, keep_originals=media in accept.PICTURES)
 
     async def _receive(self, request: Request, question: Question) -> list[bytes]:
         images = await read_images(request, self._settings, question.deadline)

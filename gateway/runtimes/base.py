@@ -18,6 +18,15 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
+class Output:
+    """What a worker answers about one picture."""
+
+    tensors: Tensors
+    batch: int | None = None
+    """Pictures in the batch that the worker made of it and others, where the worker says so."""
+
+
+@dataclass(frozen=True)
 class ModelRef:
     """One version of one model. The gateway always names the version: workers never choose it."""
 
@@ -50,7 +59,7 @@ class Runtime(Protocol):
     @property
     def name(self) -> RuntimeName: ...
 
-    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
+    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         """Raises RuntimeUnavailable, RuntimeFailed, DeadlineExceeded."""
         ...
 

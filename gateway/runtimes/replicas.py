@@ -18,7 +18,7 @@ from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
 from gateway.metrics import Metrics
-from gateway.runtimes.base import ModelRef, ModelStatus, Runtime, State, Tensors
+from gateway.runtimes.base import ModelRef, ModelStatus, Output, Runtime, State
 from gateway.runtimes.warm_up import warm_up
 from modelkit.spec import RuntimeName
 
@@ -92,7 +92,7 @@ class Replicas:
         self._turns = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
+    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         if not self._replicas:
             await self._look_up(deadline)
         replica = self._choose(model)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
-from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
+from gateway.runtimes.base import ModelRef, ModelStatus, Output
 from gateway.runtimes.channel import open_channel, traced
 from gateway.settings import TfSettings
 from modelkit.spec import RuntimeName
@@ -36,7 +36,7 @@ class TfRuntime:
         self._get_status = methods.GET_MODEL_STATUS.on(self._channel)
         self._reload = methods.HANDLE_RELOAD_CONFIG.on(self._channel)
 
-    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
+    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         request = to_request(model, image)
         try:
             response = await self._predict(request, deadline.remaining_s())
@@ -102,9 +102,12 @@ def to_request(model: ModelRef, image: ImageTensor) -> tfs.PredictRequest:
     return tfs.PredictRequest(model_spec=_model_spec(model), inputs={"image": tensor})
 
 
-def from_response(response: tfs.PredictResponse) -> Tensors:
-    """Raises RuntimeFailed for a tensor that is not float32, or whose values do not fill its shape."""
-    return {name: _to_array(name, tensor) for name, tensor in response.outputs.items()}
+def from_response(response: tfs.PredictResponse) -> Output:
+    """The server does not say how large its batch was.
+
+    Raises RuntimeFailed for a tensor that is not float32, or whose values do not fill its shape.
+    """
+    return Output({name: _to_array(name, tensor) for name, tensor in response.outputs.items()})
 
 
 def from_status(model: ModelRef, response: tfs.GetModelStatusResponse, view: Path) -> ModelStatus:

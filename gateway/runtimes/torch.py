@@ -18,7 +18,7 @@ import safetensors.numpy
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
-from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
+from gateway.runtimes.base import ModelRef, ModelStatus, Output
 from gateway.runtimes.channel import open_channel, traced
 from gateway.settings import TorchSettings
 from modelkit.spec import RuntimeName
@@ -40,7 +40,7 @@ class TorchRuntime:
         self._set_default = methods.SET_DEFAULT.on(self._management_channel)
         self._loaded: dict[ModelRef, frozenset[int]] = {}
 
-    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
+    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         request = to_request(model, image)
         try:
             response = await self._predictions(request, deadline.remaining_s())
@@ -135,16 +135,17 @@ def to_request(model: ModelRef, image: ImageTensor) -> inference.PredictionsRequ
     )
 
 
-def from_response(model: ModelRef, response: inference.PredictionResponse) -> Tensors:
+def from_response(model: ModelRef, response: inference.PredictionResponse) -> Output:
     """Raises RuntimeUnavailable or RuntimeFailed for an item's own error, and RuntimeFailed for a broken buffer."""
     buffer = response.prediction
     try:
         metadata = _metadata(buffer)
+        batch = int(metadata["batch_size"]) if "batch_size" in metadata else None
         tensors = safetensors.numpy.load(buffer)
     except (ValueError, KeyError, struct.error, safetensors.SafetensorError) as error:
         raise RuntimeFailed(f"TorchServe's answer is not a safetensors buffer: {error}") from error
     if (message := metadata.get("error")) is None:
-        return tensors
+        return Output(tensors, batch)
     if metadata.get("code") == "model_not_loaded":
         raise RuntimeUnavailable(f"TorchServe could not load {model}. See /readyz for the reason.")
     raise RuntimeFailed(f"TorchServe failed: {message}")

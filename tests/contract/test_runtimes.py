@@ -14,7 +14,7 @@ from PIL import Image
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor, preprocess
-from gateway.runtimes.base import ModelRef, Runtime
+from gateway.runtimes.base import ModelRef, Output, Runtime
 from gateway.runtimes.channel import open_channel
 from gateway.runtimes.tf import TfRuntime
 from gateway.runtimes.torch import TorchRuntime
@@ -70,7 +70,7 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[Runtime]:
 
 
 async def test_the_answer_is_the_models_tensors_of_one_picture(runtime: Runtime) -> None:
-    tensors = await runtime.infer(DIGITS, tensor(7), deadline=soon())
+    tensors = (await runtime.infer(DIGITS, tensor(7), deadline=soon())).tensors
     assert set(tensors) == {"scores"}
     assert tensors["scores"].dtype == np.float32
     assert tensors["scores"].shape == (1, 10)
@@ -94,14 +94,16 @@ async def test_a_cancelled_call_is_cancelled_and_the_next_one_answered(runtime: 
     for call in calls:
         call.cancel()
     ended = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(isinstance(each, asyncio.CancelledError | dict) for each in ended)
-    assert "scores" in await runtime.infer(DIGITS, tensor(7), deadline=soon())
+    assert all(isinstance(each, asyncio.CancelledError | Output) for each in ended)
+    assert "scores" in (await runtime.infer(DIGITS, tensor(7), deadline=soon())).tensors
 
 
 async def test_calls_at_once_get_their_own_answers(real: Runtime) -> None:
     digits = [number % 10 for number in range(TorchSettings().max_inflight)]
     answers = await asyncio.gather(*(real.infer(DIGITS, tensor(digit), deadline=soon()) for digit in digits))
-    assert [int(answer["scores"].argmax()) for answer in answers] == digits
+    assert [int(answer.tensors["scores"].argmax()) for answer in answers] == digits
+    batches = {answer.batch for answer in answers}
+    assert batches == {None} if real.name == "tf" else max(filter(None, batches)) > 1
 
 
 @pytest.mark.parametrize("shape", [(1, 31, 32, 3), (1, 32, 32, 1)], ids=str)
@@ -110,7 +112,8 @@ async def test_a_malformed_item_fails_alone_not_with_its_batch(real: Runtime, sh
     calls = [real.infer(DIGITS, malformed if number == 3 else tensor(number), deadline=soon()) for number in range(8)]
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(answers.pop(3), RuntimeFailed)
-    assert [int(answer["scores"].argmax()) for answer in answers if isinstance(answer, dict)] == [0, 1, 2, 4, 5, 6, 7]
+    digits = [int(answer.tensors["scores"].argmax()) for answer in answers if isinstance(answer, Output)]
+    assert digits == [0, 1, 2, 4, 5, 6, 7]
 
 
 NOT_LOADED = {ModelRef("digits", 7): "absent", ModelRef("nothing", 1): "absent", ModelRef("broken", 1): "failed"}
@@ -129,7 +132,7 @@ async def test_what_is_loaded_or_gone_already_may_be_loaded_or_unloaded_again(ru
     await runtime.load(DIGITS, deadline=soon())
     assert (await runtime.status(DIGITS, deadline=soon())).state == "ready"
     await runtime.unload(ModelRef("digits", 7), deadline=soon())
-    assert "scores" in await runtime.infer(DIGITS, tensor(7), deadline=soon())
+    assert "scores" in (await runtime.infer(DIGITS, tensor(7), deadline=soon())).tensors
 
 
 async def test_an_archive_that_torchserve_cannot_read_is_refused_and_leaves_nothing_behind(stack: Stack) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gateway.deadline import Deadline
 from gateway.errors import RuntimeFault
 from gateway.images.preprocess import ImageTensor
-from gateway.runtimes.base import ModelRef, ModelStatus, Tensors
+from gateway.runtimes.base import ModelRef, ModelStatus, Output, Tensors
 from modelkit.spec import RuntimeName
 from tests.support.packages import CANDIDATES, PROTOTYPES
 
@@ -34,6 +34,8 @@ class FakeRuntime:
     status_now: ModelStatus = field(default_factory=lambda: ModelStatus("ready"))
     tensors: Tensors | None = None
     """Answered instead."""
+    batch: int | None = None
+    """Pictures in a batch, as it says."""
     hold: asyncio.Event | None = None
     """Answers wait for it, up to their deadline."""
     latency_s: float = 0.0
@@ -55,13 +57,13 @@ class FakeRuntime:
     running: int = 0
     """Calls under way."""
 
-    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Tensors:
+    async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         self.seen.append(model)
         self.running += 1
         try:
             if self.called is not None:
                 self.called()
-            return await self._answer(model, image, deadline)
+            return Output(await self._answer(model, image, deadline), self.batch)
         finally:
             self.running -= 1
 

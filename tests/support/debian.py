@@ -9,9 +9,12 @@ import sys
 from collections.abc import Sequence
 
 
-def install(programs: Sequence[str], packages: Sequence[str]) -> None:
-    """Make sure that `programs` are on the PATH. Ends the process with what to do where they cannot be had."""
-    missing = " and ".join(program for program in programs if not shutil.which(program))
+def install(programs: Sequence[str], packages: Sequence[str], path: str | None = None) -> None:
+    """Make sure that `programs` are on `path`, by default the PATH.
+
+    Ends the process with what to do where they cannot be had.
+    """
+    missing = " and ".join(program for program in programs if not shutil.which(program, path=path))
     if not missing:
         return
     by_hand = f"Put {missing} on the PATH; on Debian: apt-get install {' '.join(packages)}."

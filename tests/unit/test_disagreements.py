@@ -21,6 +21,7 @@ from gateway.disagreements import WAITING, WAITING_BYTES, Disagreements
 from gateway.errors import DisagreementNotFound
 from gateway.inference import Answer, Picture, Question
 from gateway.metrics import Metrics
+from gateway.request_log import Origin
 from gateway.settings import DisagreementSettings
 from gateway.stages import StageClock
 from gateway.tasks.base import Limits
@@ -48,7 +49,7 @@ class Keeper:
     def offer(self, *uploads: bytes, model: str = "digits", agreeing: bool = False) -> None:
         """Pictures of one request that torch takes for a 0 and tf for a 1."""
         spec = digits_spec().model_copy(update={"name": model})
-        question = Question(spec, Limits(2, 0), Deadline.after_ms(60_000), request_id="r1")
+        question = Question(spec, Limits(2, 0), Deadline.after_ms(60_000), origin=Origin("r1", 0.0, "compare"))
 
         def answer(runtime: RuntimeName, *scores: float) -> Answer:
             pictures = [Picture(WHOLE, TENSOR, kept=None, data=upload) for upload in uploads]

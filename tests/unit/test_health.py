@@ -53,6 +53,30 @@ async def test_a_version_that_was_away_is_warmed_up_again() -> None:
     assert len(fake.seen) == 40
 
 
+async def test_a_version_is_cold_until_it_has_answered_fifty_requests_and_again_when_it_was_away() -> None:
+    fake = FakeRuntime("torch")
+    asked = health(fake)
+
+    def answered_while_cold() -> int:
+        count = 0
+        while asked.cold("torch", DIGITS):
+            asked.answered("torch", DIGITS)
+            count += 1
+        return count
+
+    await asked.ask(fake, SPEC)
+    assert answered_while_cold() == 50
+    await asked.ask(fake, SPEC)
+    assert not asked.cold("torch", DIGITS)
+    fake.status_now = ModelStatus("unavailable", "It is away.")
+    await asked.ask(fake, SPEC)
+    fake.status_now = ModelStatus("ready")
+    await asked.ask(fake, SPEC)
+    assert answered_while_cold() == 50
+    asked.forget("torch", DIGITS)
+    assert asked.cold("torch", DIGITS)
+
+
 async def test_a_slow_model_is_warmed_up_for_a_few_seconds_only() -> None:
     fake = FakeRuntime("torch")
     asked = Health({"torch": fake}, warm_up_requests=1_000_000, clock=Clock())

@@ -71,6 +71,18 @@ def test_a_deadline_counts_down_and_then_raises() -> None:
         deadline.remaining_s()
 
 
+def test_what_a_stage_has_taken_so_far_counts_where_a_request_ends_in_it() -> None:
+    now = Clock()
+    clock = StageClock(now)
+    now.now_s += 0.5
+    clock.lap("receive")
+    now.now_s += 0.25
+    assert clock.seconds_so_far() == {"receive": 0.5, "decode": 0.25}
+    assert clock.seconds == {"receive": 0.5}
+    clock.lap("serialize")
+    assert clock.seconds_so_far() == clock.seconds
+
+
 async def test_a_guarded_block_ends_at_the_deadline() -> None:
     with pytest.raises(DeadlineExceeded):
         async with Deadline.after_ms(5).guard():

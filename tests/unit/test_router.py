@@ -117,6 +117,18 @@ def test_what_the_request_names_comes_before_the_policy_and_is_only_shadowed_whe
     assert world.dropped("no_version") is None
 
 
+@pytest.mark.parametrize(
+    ("policy", "runtime", "expected"),
+    [(fixed("tf"), None, "fixed"), (shadow("torch", "tf"), None, "shadow"), (shadow("torch", "tf"), "torch", "named")],
+    ids=str,
+)
+def test_a_plan_says_how_its_primary_was_chosen(
+    tmp_path: Path, policy: Policy, runtime: RuntimeName | None, expected: str
+) -> None:
+    world = World(tmp_path, policy)
+    assert world.router.plan("digits", runtime=runtime, version=1, key=None).policy == expected
+
+
 @pytest.mark.parametrize(("model", "version"), [("cats", None), ("digits", 9)])
 def test_a_request_for_what_is_not_there_is_not_found(tmp_path: Path, model: str, version: int | None) -> None:
     with pytest.raises(ModelNotFound):
