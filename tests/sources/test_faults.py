@@ -42,11 +42,16 @@ def test_a_mismatch_that_is_allowed_is_marked_wherever_the_model_is_listed(workp
 
 def test_a_proof_by_random_weights_is_said_to_prove_little(workplace: Workplace) -> None:
     """MobileNetV2's random weights answer every picture alike."""
-    done = workplace.run("tandem models add keras:MobileNetV2 --name untrained --weights none --labels numbers")
+    tolerances = "--agreement top_k=3 --agreement max_score_difference=0.01"
+    done = workplace.run(
+        f"tandem models add keras:MobileNetV2 --name untrained --weights none --labels numbers {tolerances}"
+    )
     assert done.returncode == 0, done.stderr
     assert "This proves little" in done.stderr
     shown = workplace.run("tandem models show untrained --json")
-    record = json.loads(shown.stdout)["versions"][0]["parity"]["fp32"]
+    version = json.loads(shown.stdout)["versions"][0]
+    assert (version["agreement"]["top_k"], version["agreement"]["max_score_difference"]) == (3, 0.01)
+    record = version["parity"]["fp32"]
     assert record["passed"]
     assert record["distinct"] < 5
     assert "This proves little" in workplace.run("tandem models verify untrained").stdout
