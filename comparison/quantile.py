@@ -44,8 +44,8 @@ def quantile(
     """The p-quantile of values in time order; they may be infinite, not NaN.
 
     `unknown` values were censored: the interval holds wherever they lie. An end may be infinite: beyond all known.
-    `memory`: an autocorrelation time that is known to be reached. For any number of looks it is the interval of the last
-    spaced look: of so many values from the start.
+    `memory`: an autocorrelation time that is known to be reached. For any number of looks the interval is that of the
+    last spaced look: of so many values from the start.
 
     Woodruff's interval (J. Am. Stat. Assoc. 47, 1952): the end q is where the share of values below it is as far from p
     as chance takes it, with the dependence as it is at q itself, and the binomial's skewness (Cornish, Fisher, 1938).
