@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from math import log
 
 import numpy as np
 
-from comparison.dependence import Floats
-from comparison.interval import Interval, Looks, TooFew
+from comparison.interval import FIRST_LOOK, Interval, Looks, TooFew, next_spaced_look, spaced_look
 from comparison.observations import Bools, Observations, Pairs
 from comparison.process import Process
 from comparison.rate import rate
@@ -43,15 +42,24 @@ def cells() -> Iterator[Cell]:
         yield _cell("claim", "A/A", alike, 2_000, one_look)
         yield _cell("claim", "A/A", alike, 3_000, many_looks)
         yield _cell("claim", "5 % slower", slower, 2_000, planted)
-    for memory in AUTOCORRELATIONS:
-        yield _cell("claim", "A/A, looks up to 80,000", Process(memory), 80_000, spaced_looks, 0.1)
     yield _cell("claim", "5 % slower, no common factor", Process(0.5, slowdown=1.05, common=0.0), 2_000, planted)
     for memory in AUTOCORRELATIONS:
         slower = Process(memory, slowdown=1.05)
         yield _cell("coverage", "5 % slower", slower, 500, coverage)
         yield _cell("coverage", "5 % slower", slower, 2_000, coverage)
     for memory in AUTOCORRELATIONS:
-        for n, p, weight in ((20_000, 0.95, 0.2), (50_000, 0.99, 0.1)):
+        alike, slower = Process(memory), Process(memory, slowdown=1.05)
+        for n, share, weight in ((2_000, 0.5, 0.5), (4_000, 0.5, 0.5), (40_000, 0.05, 0.05), (200_000, 0.01, 0.02)):
+            title = f"{share:.0%} to a".replace("%", " %")
+            yield _cell("unpaired", f"A/A, {title}", alike, n, partial(unpaired_alike, share), weight)
+            yield _cell("unpaired", f"5 % slower, {title}", slower, n, partial(unpaired_planted, share), weight)
+        yield _cell("unpaired", "A/A, 50 % to a", alike, 6_000, partial(unpaired_looks, 0.5), 0.06)
+    for share in (0.99, 0.999):
+        for length, come in ((1, "single"), (10, "in tens")):
+            for n, weight in ((2_000, 0.5), (14_000, 0.1)):
+                yield Cell("agreement", f"{100 * share:g} % agree", come, n, partial(agreement, share, length), weight)
+    for memory in AUTOCORRELATIONS:
+        for n, p, weight in ((20_000, 0.95, 0.1), (50_000, 0.99, 0.05)):
             yield _cell(
                 "tail coverage", "5 % slower", Process(memory, slowdown=1.05), n, partial(tail_coverage, p), weight
             )
@@ -60,16 +68,7 @@ def cells() -> Iterator[Cell]:
             process = Process(memory, slowdown=slowdown)
             yield _cell("tail", f"{100 * (slowdown - 1):.0f} % slower", process, 20_000, planted_tail, 0.05)
     for memory in AUTOCORRELATIONS:
-        alike, slower = Process(memory), Process(memory, slowdown=1.05)
-        for n, share, weight in ((2_000, 0.5, 1.0), (4_000, 0.5, 1.0), (40_000, 0.05, 0.1), (200_000, 0.01, 0.05)):
-            title = f"{share:.0%} to a".replace("%", " %")
-            yield _cell("unpaired", f"A/A, {title}", alike, n, partial(unpaired_alike, share), weight)
-            yield _cell("unpaired", f"5 % slower, {title}", slower, n, partial(unpaired_planted, share), weight)
-        yield _cell("unpaired", "A/A, 50 % to a", alike, 6_000, partial(unpaired_looks, 0.5), 0.3)
-    for share in (0.99, 0.999):
-        for length, come in ((1, "single"), (10, "in tens")):
-            for n, weight in ((2_000, 1.0), (14_000, 0.3)):
-                yield Cell("agreement", f"{100 * share:g} % agree", come, n, partial(agreement, share, length), weight)
+        yield _cell("many looks", "A/A", Process(memory), 80_000, spaced_looks, 0.03)
 
 
 def _cell(
@@ -88,16 +87,20 @@ def one_look(process: Process, n: int, rng: np.random.Generator) -> Answers:
 
 
 def many_looks(process: Process, n: int, rng: np.random.Generator) -> Answers:
-    return _looks(_pairs(process, n, rng), np.linspace(0, n, LOOKS + 1)[1:], "any of 25 looks")
+    ends = np.linspace(0, n, LOOKS + 1).astype(int)[1:]
+    return _looks(_pairs(process, n, rng), ends.tolist(), f"any of {LOOKS} looks")
 
 
 def spaced_looks(process: Process, n: int, rng: np.random.Generator) -> Answers:
-    """A look wherever the claim can change."""
-    return _looks(_pairs(process, n, rng), 315 * (n / 315) ** np.linspace(0, 1, LOOKS), "any of 25 spaced looks")
+    looks = [FIRST_LOOK]
+    while (next_look := next_spaced_look(looks[-1] + 1)) <= n:
+        looks.append(next_look)
+    return _looks(_pairs(process, n, rng), looks, f"any of {len(looks)} looks, wherever it can change")
 
 
-def _looks(pairs: Pairs, ends: Floats, when: str) -> Answers:
-    looks = (paired_log_ratio(_first(pairs, int(end)), Looks.ANY) for end in ends)
+def _looks(pairs: Pairs, ends: Iterable[int], when: str) -> Answers:
+    changes = sorted({spaced_look(end) for end in ends})
+    looks = (paired_log_ratio(_first(pairs, end), Looks.ANY) for end in changes)
     return {f"difference claimed in {when}": any(_excludes(look, 0.0) for look in looks)}
 
 
@@ -136,7 +139,7 @@ def unpaired_looks(share: float, process: Process, n: int, rng: np.random.Genera
         stratified_log_ratio(_until(a, end), _until(b, end), Looks.ANY).ratio
         for end in np.linspace(0, n, LOOKS + 1)[1:]
     )
-    return {"difference claimed in any of 25 looks": any(_excludes(look, 0.0) for look in looks)}
+    return {f"difference claimed in any of {LOOKS} looks": any(_excludes(look, 0.0) for look in looks)}
 
 
 def agreement(share: float, length: int, n: int, rng: np.random.Generator) -> Answers:
@@ -145,7 +148,7 @@ def agreement(share: float, length: int, n: int, rng: np.random.Generator) -> An
     looks = [rate(agreed[: int(end)], Looks.ANY) for end in np.linspace(0, n, LOOKS + 1)[1:]]
     return {
         "interval covers: agreement": _covers(once, share),
-        "falsely shown to be lower in any of 25 looks": any(_below(look, share) for look in looks),
+        f"falsely shown to be lower in any of {LOOKS} looks": any(_below(look, share) for look in looks),
         f"below {100 * GUARD:g} % shown, any number of looks": _below(ever, GUARD),
     }
 
