@@ -1,12 +1,12 @@
-"""`python -m comparison.simulate`: how often the statistics are right on simulated latencies, as a table."""
+"""`python -m comparison.simulate`: how often the statistics are right on simulated latencies, as tables."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
@@ -27,20 +27,14 @@ class Tally:
         self.answered += answer is not None
         self.yes += bool(answer)
 
+    def __str__(self) -> str:
+        few = 100 * (1 - self.answered / self.runs)
+        share = f"{100 * self.yes / self.answered:.1f} %" if self.answered else "–"
+        return share if few < 0.05 else f"{share} (too few: {few:.1f} %)"
 
-@dataclass
-class Result:
-    cell: Cell
-    tallies: dict[str, Tally] = field(default_factory=dict)
 
-    def rows(self) -> Iterator[str]:
-        for question, tally in self.tallies.items():
-            share = f"{100 * tally.yes / tally.answered:.1f} %" if tally.answered else "–"
-            few = f"{100 * (1 - tally.answered / tally.runs):.1f} %"
-            yield (
-                f"| {self.cell.title} | {self.cell.dependence} | {self.cell.n:,} | {question} "
-                f"| {share} | {few} | {tally.runs:,} |"
-            )
+Result = tuple[Cell, dict[str, Tally]]
+"""By question."""
 
 
 def batch(index: int, number: int, runs: int) -> list[Answers]:
@@ -50,26 +44,43 @@ def batch(index: int, number: int, runs: int) -> list[Answers]:
     return [cell.ask(cell.n, rng) for _ in range(runs)]
 
 
+def simulate(group: str, runs: int, pool: Executor) -> Iterator[Result]:
+    for index, cell in enumerate(cells()):
+        if cell.group == group:
+            tallies: dict[str, Tally] = {}
+            batches = max(1, round(runs * cell.weight / BATCH))
+            for answers in pool.map(batch, repeat(index, batches), range(batches), repeat(BATCH)):
+                for answer in answers:
+                    for question, so in answer.items():
+                        tallies.setdefault(question, Tally()).add(so)
+            yield cell, tallies
+
+
+def table(group: str, results: Iterable[Result]) -> Iterator[str]:
+    """A row a question, a column a kind of dependence."""
+    rows: dict[tuple[str, int, str], dict[str, Tally]] = {}
+    columns: dict[str, None] = {}
+    for cell, tallies in results:
+        columns[cell.dependence] = None
+        for question, tally in tallies.items():
+            rows.setdefault((cell.title, cell.n, question), {})[cell.dependence] = tally
+    yield f"| {group} | n | yes, if | {' | '.join(columns)} | runs |"
+    yield "|---|---|---|" + "---|" * len(columns) + "---|"
+    for (title, n, question), seen in rows.items():
+        shares = " | ".join(str(seen[column]) if column in seen else "" for column in columns)
+        yield f"| {title} | {n:,} | {question} | {shares} | {max(tally.runs for tally in seen.values()):,} |"
+
+
 def main() -> None:
     groups = list(dict.fromkeys(cell.group for cell in cells()))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000, help="of a cell; cells with much data get a stated share")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--cells", nargs="+", choices=groups, default=groups, help="groups of rows; all by default")
+    parser.add_argument("--cells", nargs="+", choices=groups, default=groups, help="which tables; all by default")
     options = parser.parse_args()
-    print("| case | dependence | n | question | yes | too few | runs |")  # noqa: T201 the table is the output
-    print("|---|---|---|---|---|---|---|")  # noqa: T201
     with ProcessPoolExecutor(options.processes) as pool:
-        for index, cell in enumerate(cells()):
-            if cell.group not in options.cells:
-                continue
-            result = Result(cell)
-            batches = max(1, round(options.runs * cell.weight / BATCH))
-            for answers in pool.map(batch, repeat(index, batches), range(batches), repeat(BATCH)):
-                for answer in answers:
-                    for question, so in answer.items():
-                        result.tallies.setdefault(question, Tally()).add(so)
-            print(*result.rows(), sep="\n", flush=True)  # noqa: T201
+        for group in options.cells:
+            print(*table(group, simulate(group, options.runs, pool)), "", sep="\n", flush=True)  # noqa: T201 the output
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from comparison.planning import pairs_that_show
 from comparison.process import Process
 from comparison.rate import rate
 from comparison.ratio import latency_quantile, paired_difference, paired_log_ratio, quantile_log_ratio
-from comparison.simulate import Result, Tally, batch
+from comparison.simulate import Tally, batch, table
 
 
 def _rng(seed: int = 1) -> np.random.Generator:
@@ -98,9 +98,17 @@ def test_a_simulated_batch_is_the_same_each_time() -> None:
     first, again, other = (batch(0, number, 5) for number in (3, 3, 4))
     assert first == again
     assert [list(answers) for answers in first] == [list(answers) for answers in other]
-    result = Result(next(cells()))
-    result.tallies = {"asked": Tally(yes=1, answered=4, runs=5)}
-    assert list(result.rows()) == ["| A/A | 0.0 | 2,000 | asked | 25.0 % | 20.0 % | 5 |"]
+
+
+def test_a_table_of_the_simulation_has_a_column_for_each_dependence() -> None:
+    free, tied = (cell for cell in cells() if cell.title == "A/A" and cell.n == 2_000 and cell.dependence != "0.5")
+    results = [(free, {"asked": Tally(1, 4, 4)}), (tied, {"asked": Tally(0, 1, 4), "moreover": Tally(0, 0, 4)})]
+    assert list(table("claim", results)) == [
+        "| claim | n | yes, if | 0.0 | 0.95 | runs |",
+        "|---|---|---|---|---|---|",
+        "| A/A | 2,000 | asked | 25.0 % | 0.0 % (too few: 75.0 %) | 4 |",
+        "| A/A | 2,000 | moreover |  | – (too few: 100.0 %) | 4 |",
+    ]
 
 
 def test_a_target_against_itself_has_a_ratio_of_one() -> None:
