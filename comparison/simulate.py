@@ -28,9 +28,10 @@ class Tally:
         self.yes += bool(answer)
 
     def __str__(self) -> str:
-        few = 100 * (1 - self.answered / self.runs)
-        share = f"{100 * self.yes / self.answered:.1f} %" if self.answered else "–"
-        return share if few < 0.05 else f"{share} (too few: {few:.1f} %)"
+        if not self.answered:
+            return "too few"
+        share, few = f"{100 * self.yes / self.answered:.1f} %", 100 * (1 - self.answered / self.runs)
+        return share if few < 0.05 else f"{share} (too few: {min(few, 99.9):.1f} %)"
 
 
 Result = tuple[Cell, dict[str, Tally]]
