@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -60,6 +61,11 @@ class Observations:
         return np.not_equal(self.outcome, Outcome.DROPPED)
 
     @property
+    def known(self) -> Bools:
+        """Whether each has a latency, or one that is slower than all."""
+        return self.ok | np.equal(self.outcome, Outcome.TIMED_OUT)
+
+    @property
     def errors(self) -> Bools:
         """Of those sent, in time order: whether each failed or timed out."""
         return ~self.ok[self.sent]
@@ -67,8 +73,7 @@ class Observations:
     def ordered(self) -> tuple[Floats, int]:
         """Latencies in time order, infinite for a time-out; and how many inferences have an unknown one."""
         seconds = np.where(self.outcome == Outcome.TIMED_OUT, np.inf, self.seconds)
-        known = self.ok | (self.outcome == Outcome.TIMED_OUT)
-        return seconds[known], int((~known & self.sent).sum())
+        return seconds[self.known], int((~self.known & self.sent).sum())
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,18 @@ class Pairs:
 
     def log_ratios(self) -> tuple[Floats, int]:
         """log(a/b) in time order, infinite where one alone timed out; and how many pairs have an unknown one."""
+        return self._compared(lambda a, b: np.log(a) - np.log(b))
+
+    def differences(self) -> tuple[Floats, int]:
+        """a - b in seconds, in the same way."""
+        return self._compared(lambda a, b: a - b)
+
+    def _compared(self, compare: Callable[[Floats, Floats], Floats]) -> tuple[Floats, int]:
         late_a, late_b = (side.outcome == Outcome.TIMED_OUT for side in (self.a, self.b))
-        ratios = np.full(len(self), np.nan)
+        compared = np.full(len(self), np.nan)
         complete = self.complete
-        ratios[complete] = np.log(self.a.seconds[complete]) - np.log(self.b.seconds[complete])
-        ratios[late_a & self.b.ok] = np.inf
-        ratios[late_b & self.a.ok] = -np.inf
-        known = ~np.isnan(ratios)
-        return ratios[known], int((~known).sum())
+        compared[complete] = compare(self.a.seconds[complete], self.b.seconds[complete])
+        compared[late_a & self.b.ok] = np.inf
+        compared[late_b & self.a.ok] = -np.inf
+        known = ~np.isnan(compared)
+        return compared[known], int((~known).sum())

@@ -7,7 +7,7 @@ from typing import Final
 
 from scipy import stats
 
-from comparison.interval import Interval, any_looks
+from comparison.interval import SPACED, Interval, any_looks, next_spaced_look
 
 _POWER: Final = 0.8
 _MOST: Final = 10**9
@@ -24,6 +24,7 @@ def pairs_that_show(difference: float, once: Interval) -> int:
     n = float(once.n)
     for _ in range(50):  # any_looks changes with log log n: a few rounds suffice
         n = min(
-            float(_MOST), max(1.0, once.n * (error * (any_looks(round(n)) + stats.norm.ppf(_POWER)) / difference) ** 2)
+            float(_MOST),
+            max(1.0, once.n * (error * (SPACED * any_looks(round(n)) + stats.norm.ppf(_POWER)) / difference) ** 2),
         )
-    return ceil(n)
+    return next_spaced_look(ceil(n))

@@ -1,4 +1,4 @@
-"""How the latencies of two targets relate: the median of pairs, the primary measure, and the ratios of quantiles."""
+"""How the latencies of two targets in pairs relate: the medians of pairs, and the ratios of quantiles."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def paired_log_ratio(pairs: Pairs, looks: Looks = Looks.ONE) -> Interval | TooFe
     """
     ratios, unknown = pairs.log_ratios()
     return quantile(ratios, 0.5, unknown=unknown, looks=looks).result
+
+
+def paired_difference(pairs: Pairs, looks: Looks = Looks.ONE) -> Interval | TooFew:
+    """Median of a - b over pairs, in seconds. Where the traffic's level moves, so may it, and the ratio says more."""
+    differences, unknown = pairs.differences()
+    return quantile(differences, 0.5, unknown=unknown, looks=looks).result
 
 
 def latency_quantile(target: Observations, p: float) -> Interval | TooFew:

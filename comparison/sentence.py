@@ -15,27 +15,41 @@ def sentence(verdict: Verdict) -> str:
         return ", ".join(filter(None, (_faster(verdict), _agreement(verdict))))
     if verdict.finding is Finding.TOO_FEW:
         result = verdict.ratio
-        counted = f"{result.n:,} pairs count as {result.effective_n:,.0f} independent ones"
+        counted = f"{result.n:,} {_counted(verdict)} count as {result.effective_n:,.0f} independent ones"
         return f"too few effective samples: {counted}; about {_about(verdict.more_pairs or 1)} more are needed"
     if verdict.finding is Finding.ALIKE:
         return ", ".join(filter(None, ("no difference of 5 % or more" + _range(verdict), _agreement(verdict))))
     if verdict.more_pairs is None:
         return "no difference shown yet" + _range(verdict)
-    return f"no difference shown yet: about {_about(verdict.more_pairs)} more pairs would show 5 %"
+    return f"no difference shown yet: about {_about(verdict.more_pairs)} more {_counted(verdict)} would show 5 %"
+
+
+def _counted(verdict: Verdict) -> str:
+    if verdict.spread is None:
+        return "pairs"
+    return f"requests of {verdict.a if verdict.spread[0] <= verdict.spread[1] else verdict.b}"
 
 
 def _faster(verdict: Verdict) -> str:
     if verdict.median_s is None or not isinstance(verdict.ratio, Interval):
-        raise ValueError("a target cannot be faster without pairs")
+        raise ValueError("a target cannot be faster without latencies of both")
     swap = verdict.faster == verdict.b
     quick, slow = (verdict.median_s[i] * 1e3 for i in ((1, 0) if swap else (0, 1)))
     change, low, high = _changes(verdict.ratio, swap)
-    tail = verdict.quantile_ratios[0.95]
-    p95 = f"; p95 {_changes(tail, swap)[0]} %" if isinstance(tail, Interval) else "; p95: too few effective samples"
+    over = "pairs" if verdict.spread is None else "requests spread over both"
     return (
-        f"{verdict.faster} is faster: {quick:.3g} ms against {slow:.3g} at the median of pairs "
-        f"({change} %, 95 % interval {low} … {high}{p95})"
+        f"{verdict.faster} is faster: {quick:.3g} ms against {slow:.3g} at the median of {over} "
+        f"({change} %, 95 % interval {low} … {high}{_tail(verdict, swap)})"
     )
+
+
+def _tail(verdict: Verdict, swap: bool) -> str:
+    match verdict.quantile_ratios.get(0.95):
+        case Interval() as ratio:
+            return f"; p95 {_changes(ratio, swap)[0]} %"
+        case TooFew():
+            return "; p95: too few effective samples"
+    return ""
 
 
 def _range(verdict: Verdict) -> str:

@@ -9,7 +9,17 @@ import pytest
 from scipy import stats
 
 from comparison.dependence import DRIFT_DEGREE, autocorrelation_time, dependence, lag_one_time, long_run_correlation
-from comparison.interval import TIGHTEST_AT, Interval, Looks, TooFew, any_looks, critical
+from comparison.interval import (
+    SPACED,
+    TIGHTEST_AT,
+    Interval,
+    Looks,
+    TooFew,
+    any_looks,
+    critical,
+    next_spaced_look,
+    spaced_look,
+)
 from comparison.observations import Observations, Pairs
 from comparison.process import Process
 from comparison.quantile import Floats, quantile
@@ -97,6 +107,50 @@ def test_a_tail_needs_more_than_a_median() -> None:
     tail = quantile(values, 0.95).result
     assert isinstance(tail, TooFew)
     assert tail.needed == 20_000
+
+
+def test_spaced_looks_grow_by_about_a_quarter() -> None:
+    looks = [spaced_look(n) for n in range(315, 100_000)]
+    assert sorted(set(looks))[:9] == [315, 400, 500, 630, 800, 1_000, 1_250, 1_600, 2_000]
+    assert [spaced_look(n) for n in (0, 1, 314, 315, 1_999, 2_000, 10**9)] == [0, 0, 0, 315, 1_600, 2_000, 10**9]
+    assert [next_spaced_look(n) for n in (0, 315, 316, 2_000, 9_999)] == [315, 315, 400, 2_000, 10_000]
+    assert all(next_spaced_look(look) == look for look in set(looks))
+
+
+def test_the_spaced_looks_together_claim_a_difference_that_is_not_there_in_one_of_twenty_cases() -> None:
+    looks = [315]
+    while looks[-1] < 10**9:
+        looks.append(next_spaced_look(looks[-1] + 1))
+    bounds = [SPACED * any_looks(n) for n in looks]
+    nodes, weights = np.polynomial.legendre.leggauss(121)
+    # Density of the sum over the root of n, of the cases that have stayed within all bounds so far.
+    at, inside = bounds[0] * nodes, bounds[0] * weights * stats.norm.pdf(bounds[0] * nodes)
+    for before, n, bound in zip(looks, looks[1:], bounds[1:], strict=False):
+        kept = sqrt(before / n)
+        step = stats.norm.pdf((bound * nodes)[:, None], loc=kept * at, scale=sqrt(1 - before / n))
+        at, inside = bound * nodes, bound * weights * (step @ inside)
+    assert 0.049 < 1 - inside.sum() < 0.05
+
+
+def test_between_spaced_looks_the_bound_stands_still() -> None:
+    pairs = _pairs(Process(0.5), 2_499)
+    seen = [
+        _interval(
+            paired_log_ratio(Pairs(*(Observations.answered(s.seconds[:n]) for s in (pairs.a, pairs.b))), Looks.ANY)
+        )
+        for n in (2_000, 2_100, 2_499)
+    ]
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0].n == 2_000
+    assert _interval(paired_log_ratio(pairs)).n == 2_499
+
+
+def test_before_the_first_spaced_look_there_is_no_bound() -> None:
+    pairs = _pairs(Process(0.0), 310)
+    few = paired_log_ratio(pairs, Looks.ANY)
+    assert isinstance(few, TooFew)
+    assert (few.n, few.needed) == (310, 315)
+    assert isinstance(paired_log_ratio(pairs), Interval)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7], ids=str)

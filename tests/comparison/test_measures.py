@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from comparison.interval import Interval, TooFew
+from comparison.cells import cells, wrong_labels
+from comparison.interval import Interval, Looks, TooFew, any_looks
 from comparison.observations import Observations, Pairs
 from comparison.planning import pairs_that_show
 from comparison.process import Process
 from comparison.rate import rate
-from comparison.ratio import latency_quantile, paired_log_ratio, quantile_log_ratio
+from comparison.ratio import latency_quantile, paired_difference, paired_log_ratio, quantile_log_ratio
+from comparison.simulate import Tally, batch, table
 
 
 def _rng(seed: int = 1) -> np.random.Generator:
@@ -53,6 +55,60 @@ def test_errors_in_bursts_make_a_rate_less_certain() -> None:
     free, tied = _interval(rate(_rng(2).permutation(bursts))), _interval(rate(bursts))
     assert tied.high - tied.low > 3 * (free.high - free.low)
     assert tied.effective_n < free.effective_n / 5
+
+
+def test_one_early_row_of_wrong_labels_is_no_proof_of_many() -> None:
+    happened = np.zeros(400, dtype=bool)
+    happened[100:110] = True
+    assert _interval(rate(happened, Looks.ANY)).low < 0.0005
+    assert _interval(rate(~happened, Looks.ANY)).high > 0.9995
+
+
+def test_the_bound_of_a_share_for_any_number_of_looks_is_the_wider_one() -> None:
+    happened = _rng().random(5_000) < 0.01
+    once, ever = (_interval(rate(happened, looks)) for looks in Looks)
+    exact = stats.binomtest(int(happened.sum()), 5_000).proportion_ci(1 - 2 * stats.norm.sf(any_looks(5_000)), "exact")
+    assert ever.low < once.low < once.high < ever.high
+    assert (ever.low, ever.high) == pytest.approx((exact.low, exact.high), rel=0.2)
+
+
+@pytest.mark.parametrize("length", [1, 10], ids=["single", "in tens"])
+def test_an_agreement_looked_at_again_and_again_is_rarely_called_lower_than_it_is(length: int) -> None:
+    runs, rng = 150, _rng(4)
+    alarms = 0
+    for _ in range(runs):
+        agreed = ~wrong_labels(3_000, 0.01, length, rng)
+        looks = (rate(agreed[:n], Looks.ANY) for n in range(120, 3_001, 120))
+        alarms += any(isinstance(look, Interval) and look.high < 0.99 for look in looks)
+    assert alarms <= stats.binom.isf(1e-4, runs, 0.05)
+
+
+def test_a_planted_20_ms_is_reported_within_2_ms_after_500_pairs() -> None:
+    process = Process(0.5, typical_s=0.1)
+    a, b = process.draw(500, _rng())
+    result = _interval(paired_difference(Pairs(Observations.answered(a + 0.02), Observations.answered(b))))
+    assert result.low < 0.02 < result.high
+    quiet = Process(0.5, sigma=0.05, typical_s=0.05)
+    a, b = quiet.draw(500, _rng())
+    result = _interval(paired_difference(Pairs(Observations.answered(a + 0.02), Observations.answered(b))))
+    assert result.estimate == pytest.approx(0.02, abs=0.002)
+
+
+def test_a_simulated_batch_is_the_same_each_time() -> None:
+    first, again, other = (batch(0, number, 5) for number in (3, 3, 4))
+    assert first == again
+    assert [list(answers) for answers in first] == [list(answers) for answers in other]
+
+
+def test_a_table_of_the_simulation_has_a_column_for_each_dependence() -> None:
+    free, tied = (cell for cell in cells() if cell.title == "A/A" and cell.n == 2_000 and cell.dependence != "0.5")
+    results = [(free, {"asked": Tally(1, 4, 4)}), (tied, {"asked": Tally(0, 1, 4), "moreover": Tally(0, 0, 4)})]
+    assert list(table("claim", results)) == [
+        "| claim | n | yes, if | 0.0 | 0.95 | runs |",
+        "|---|---|---|---|---|---|",
+        "| A/A | 2,000 | asked | 25.0 % | 0.0 % (too few: 75.0 %) | 4 |",
+        "| A/A | 2,000 | moreover |  | too few | 4 |",
+    ]
 
 
 def test_a_target_against_itself_has_a_ratio_of_one() -> None:
@@ -116,7 +172,7 @@ def test_seeded_intervals_cover_and_claims_are_rare_and_right() -> None:
 @pytest.mark.parametrize("length", [1, 10], ids=["single", "in tens"])
 def test_the_interval_of_an_agreement_contains_a_planted_wrong_label(length: int) -> None:
     runs, rng = 300, _rng(3)
-    wrong = [np.repeat(rng.random(5_000 // length) < 0.01, length) for _ in range(runs)]
+    wrong = [wrong_labels(5_000, 0.01, length, rng) for _ in range(runs)]
     covered = sum(not _interval(rate(~labels)).excludes(0.99) for labels in wrong)
     assert covered >= stats.binom.ppf(1e-4, runs, 0.93 if length == 1 else 0.9)
 

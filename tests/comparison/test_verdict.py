@@ -111,3 +111,22 @@ def test_the_claim_is_that_of_the_wider_bound() -> None:
     assert isinstance(once, Interval)
     assert isinstance(ever, Interval)
     assert ever.low < once.low < once.high < ever.high
+
+
+def test_what_pairs_since_the_last_spaced_look_deny_is_not_claimed() -> None:
+    slow, back = _draw(2_450, slowdown=1.05)
+    late = slow.seconds.copy()
+    late[2_000:] /= 1.3
+    before, after = (verdict("x", "y", Pairs(Observations.answered(a), back)) for a in (slow.seconds, late))
+    assert (before.finding, before.faster) == (Finding.FASTER, "y")
+    assert after.ratio_any_looks == before.ratio_any_looks
+    assert after.finding is Finding.NOT_YET
+    assert after.faster is None
+
+
+def test_the_difference_is_there_in_seconds_too() -> None:
+    a, b = _draw(2_000, sigma=0.05)
+    result = verdict("x", "y", Pairs(Observations.answered(a.seconds + 0.02), b)).difference_s
+    assert isinstance(result, Interval)
+    assert result.low < 0.02 < result.high
+    assert result.estimate == pytest.approx(0.02, abs=0.0005)
