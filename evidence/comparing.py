@@ -15,7 +15,7 @@ from comparison.ratio import quantile_log_ratio
 from comparison.sentence import sentence
 from comparison.verdict import Objection, Verdict, verdict
 from evidence import rows as log
-from evidence.document import Agreement, Comparison, Measure, Paired, Quantiles, Target, Unpaired
+from evidence.document import Agreement, Comparison, Measure, Paired, Quantiles, Target, Unpaired, target_names
 from evidence.figures import distribution, measured, series, target_figures
 from evidence.pairing import Indices, Sorted, compared_s, observations, paired, sort
 from evidence.rows import Rows
@@ -76,21 +76,12 @@ def compare(
         faster=said.faster,
         objections=tuple(each.value for each in said.objections),
         excluded=found.excluded,
-        notes=tuple(_notes(rows, found, pairs, names)),
+        notes=tuple(_notes(rows, found, names)),
         environment=dict(environment),
         distribution=distribution(dict(zip(names, (pairs.a, pairs.b) if said.pairs else sides, strict=True))),
         series=series(rows, mine, until=until),
         verdict=sentence(said),
     )
-
-
-def target_names(a: Target, b: Target) -> tuple[str, str]:
-    """As short as they can be told apart."""
-    if a == b:
-        return a.runtime, f"{a.runtime} again"
-    if a.runtime != b.runtime and a.version == b.version:
-        return a.runtime, b.runtime
-    return f"{a.runtime}@{a.version}", f"{b.runtime}@{b.version}"
 
 
 def _objections(environment: Mapping[str, Any], names: tuple[str, str], found: Sorted) -> list[Objection]:
@@ -164,18 +155,18 @@ def _unpaired(rows: Rows, found: Sorted) -> tuple[Unpaired, tuple[Observations, 
     )
 
 
-def _notes(rows: Rows, found: Sorted, pairs: Pairs, names: tuple[str, str]) -> list[str]:
+def _notes(rows: Rows, found: Sorted, names: tuple[str, str]) -> list[str]:
     notes = [rows.moved] if rows.moved else []
     whole = (found.a >= 0) & (found.b >= 0)
     first = rows["called"][found.a[whole]] < rows["called"][found.b[whole]]
     if len(first) and (first.all() or not first.any()):
         name = names[0] if first.all() else names[1]
         notes.append(
-            f"{name} was called first in every pair: what the order does is in the ratio. `compare` calls them in random"
-            " order."
+            f"{name} was called first in every pair: what the order does is in the ratio. `compare` calls in random "
+            "order."
         )
     if lost := int((~whole).sum()):
-        notes.append(f"Of {lost:,} pairs one row is not in the log: they count as dropped.")
+        notes.append(f"Pairs of which one row is not in the log count as dropped: {lost:,}.")
     return notes
 
 

@@ -47,6 +47,15 @@ class Target(_Part):
     version: int
 
 
+def target_names(a: Target, b: Target) -> tuple[str, str]:
+    """What a document calls them: as short as they can be told apart."""
+    if a == b:
+        return a.runtime, f"{a.runtime} again"
+    if a.runtime != b.runtime and a.version == b.version:
+        return a.runtime, b.runtime
+    return f"{a.runtime}@{a.version}", f"{b.runtime}@{b.version}"
+
+
 class TargetFigures(Target):
     requests: int
     images: int

@@ -114,7 +114,10 @@ def _stage(seconds: Floats) -> Quantiles:
 
 def _quantiles(target: Observations) -> Quantiles:
     return Quantiles(
-        **{name: measured(latency_quantile(target, p), scale=_MS) for name, p in {"p50": 0.5, "p95": 0.95, "p99": 0.99}.items()}
+        **{
+            name: measured(latency_quantile(target, p), scale=_MS)
+            for name, p in {"p50": 0.5, "p95": 0.95, "p99": 0.99}.items()
+        }
     )
 
 

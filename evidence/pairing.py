@@ -166,7 +166,7 @@ def _pairs(rows: Rows) -> tuple[_Halves, Indices]:
 
 
 def _belongs(rows: Rows, which: NDArray[np.int8], whole: _Halves, ours: Bools, half: Indices) -> Bools:
-    """Whether each half is of a pair of the two targets: what the whole pair before it was that has such a half, too."""
+    """Whether each half is of a pair of the two targets: if the last whole pair before it with such a half was."""
     result = which[half] < 2
     for number, row in enumerate((whole.first, whole.second)):
         for target in (0, 1):

@@ -12,8 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from gateway.catalogue import Catalogue
 from gateway.database import Database
+from gateway.environment import Environment
+from gateway.evidence import Evidence
 from gateway.health import Health
 from gateway.http import problems
+from gateway.http.comparison import ComparisonRoutes
 from gateway.http.context import RequestContextMiddleware
 from gateway.http.jobs import JobRoutes
 from gateway.http.keys import load_or_create_admin_key
@@ -32,11 +35,15 @@ from gateway.service import Service
 from gateway.settings import Settings
 from gateway.shadow import Shadows
 from gateway.spans import Tracer
+from gateway.statistics import Statistics
 from modelkit.spec import RuntimeName
 
 
-def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None) -> FastAPI:
-    """The gateway as an ASGI application. `runtimes` takes the place of the real workers."""
+def create_app(
+    settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None, evidence: Evidence | None = None
+) -> FastAPI:
+    """The gateway as an ASGI application. `runtimes` takes the place of the real workers, `evidence` that of the
+    statistics' process."""
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
     catalogue = Catalogue(settings.store)
@@ -65,9 +72,12 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
             admin_key=admin_key,
         )
         jobs = Jobs(settings.store, settings.serving)
+        statistics = Statistics(settings.database, Environment(settings, catalogue).of)
+        comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies)
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
         app.include_router(RoutingRoutes(routing, policies, admin_key=admin_key).router)
+        app.include_router(comparison.router)
         app.include_router(routes.router)
         following = [asyncio.create_task(each.run()) for each in (reconciler, policies)]
         yield
@@ -76,6 +86,7 @@ def create_app(settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | Non
             with suppress(asyncio.CancelledError):
                 await task
         await jobs.close()
+        await statistics.close()
         await service.close()
         database.close()
         for worker in workers.values():
