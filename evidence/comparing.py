@@ -162,7 +162,7 @@ def _notes(rows: Rows, found: Sorted, names: tuple[str, str]) -> list[str]:
     if len(first) and (first.all() or not first.any()):
         name = names[0] if first.all() else names[1]
         notes.append(
-            f"{name} was called first in every pair: what the order does is in the ratio. `compare` calls in random "
+            f"{name} was called first in every pair: what the order does is in the ratio. A compare request calls in random "
             "order."
         )
     if lost := int((~whole).sum()):

@@ -98,6 +98,10 @@ class Client:
         """Put a policy in force; what is in force then. Needs the admin key."""
         return self._answer("PUT", f"/v1/models/{name}/routing", body=policy)
 
+    def comparison(self, parameters: Mapping[str, str]) -> Json:
+        """What is known of two targets of a model."""
+        return self._answer("GET", "/v1/comparison", parameters)
+
     def start(self, path: str, body: Json) -> Json:
         """Start a job. Needs the admin key."""
         return self._answer("POST", path, body=body)

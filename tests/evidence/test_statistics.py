@@ -19,7 +19,6 @@ import pytest
 
 from comparison.process import Process
 from evidence.document import Target
-from gateway import statistics
 from gateway.errors import DatabaseUnavailable, StatisticsUnavailable
 from gateway.statistics import Statistics
 from tests.support.inferences import TF, TORCH, pairs, write_log
@@ -127,7 +126,7 @@ async def test_a_relative_file_is_found_from_the_childs_folder(
 
 async def test_without_the_extra_it_says_what_to_install(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(statistics.importlib.util, "find_spec", lambda name: None if name == "scipy" else find(name))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "scipy" else find(name))
     async with running(url) as stats:
         with pytest.raises(StatisticsUnavailable, match=r"pip install 'tandem-serving\[comparison\]'"):
             await stats.compare("digits", TORCH, TF, since=0.0)

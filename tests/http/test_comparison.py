@@ -16,7 +16,7 @@ from comparison.process import Process
 from evidence.document import Comparison, Target
 from gateway.app import create_app
 from gateway.errors import StatisticsUnavailable
-from gateway.settings import Settings
+from gateway.settings import Settings, TfSettings, TorchSettings
 from tests.conftest import Fakes
 from tests.support.inferences import TF, TORCH, pairs, write_log
 from tests.support.packages import write_store
@@ -137,8 +137,8 @@ def test_the_answer_is_the_document(tmp_path: Path, fakes: Fakes) -> None:
     settings = Settings(
         var=tmp_path,
         warm_up_requests=0,
-        torch={"device": "cpu"},  # type: ignore[arg-type]
-        tf={"device": "cpu"},  # type: ignore[arg-type]
+        torch=TorchSettings(device="cpu"),
+        tf=TfSettings(device="cpu"),
     )
     with served(create_app(settings, fakes)) as url:
         answer = httpx.get(f"{url}/v1/comparison?model=digits&window=1h", timeout=60)
@@ -156,8 +156,8 @@ def test_a_device_that_differs_forbids_the_verdict(tmp_path: Path, fakes: Fakes)
     settings = Settings(
         var=tmp_path,
         warm_up_requests=0,
-        torch={"device": "cpu"},  # type: ignore[arg-type]
-        tf={"device": "gpu"},  # type: ignore[arg-type]
+        torch=TorchSettings(device="cpu"),
+        tf=TfSettings(device="gpu"),
     )
     with served(create_app(settings, fakes)) as url:
         answer = httpx.get(f"{url}/v1/comparison?model=digits", timeout=60)
