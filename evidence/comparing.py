@@ -162,8 +162,8 @@ def _notes(rows: Rows, found: Sorted, names: tuple[str, str]) -> list[str]:
     if len(first) and (first.all() or not first.any()):
         name = names[0] if first.all() else names[1]
         notes.append(
-            f"{name} was called first in every pair: what the order does is in the ratio. A compare request calls in random "
-            "order."
+            f"{name} was called first in every pair: what the order does is in the ratio. Of compare requests it is "
+            "random."
         )
     if lost := int((~whole).sum()):
         notes.append(f"Pairs of which one row is not in the log count as dropped: {lost:,}.")
