@@ -52,7 +52,7 @@ def compare(
     elif any(unpaired.n):
         measure = "unpaired"
     mine = {name: np.flatnonzero(found.which == side) for side, name in enumerate(names)}
-    seconds = until - rows.since
+    seconds = until - float(rows["time"][0]) if len(rows) else 0.0
     return Comparison(
         model=model,
         since=rows.since,

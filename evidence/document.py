@@ -61,7 +61,7 @@ class TargetFigures(Target):
     images: int
     """Pictures answered."""
     images_per_s: float
-    """Answered, over the time that was looked at: what was asked of it, not what it can do."""
+    """Answered, since the first request that was looked at: what was asked of it, not what it can do."""
     outcomes: dict[str, int]
     """Requests by how they ended."""
     error_rate: Measured
