@@ -47,8 +47,9 @@ def html(comparison: Comparison, judged: Sequence[Judged], load: Sequence[LoadRu
 def markdown(comparison: Comparison, judged: Sequence[Judged], load: Sequence[LoadRun]) -> str:
     """Without charts."""
     lines = [f"# {content.title(comparison)}", "", f"**{comparison.verdict}**", ""]
-    lines += [f"- {warning}" for warning in content.warnings(comparison)]
-    lines += ["", content.period(comparison)]
+    if warnings := content.warnings(comparison):
+        lines += [*(f"- {warning}" for warning in warnings), ""]
+    lines.append(content.period(comparison))
     for table in (*content.summary(comparison, judged), *content.details(comparison, load)):
         lines += ["", f"## {table.title}", *_rows(table)]
         if table.note:

@@ -79,6 +79,14 @@ def test_compare_names_the_sides_of_a_target_against_itself(comparison: Compare)
     assert found.faster == "torch again"
 
 
+def test_pairs_count_whichever_target_was_the_primary(comparison: Compare) -> None:
+    slow, quick = planted(1.2)
+    there, back = pairs(slow[::2], quick[::2], every_s=0.2), pairs(quick[1::2], slow[1::2], a=TF, b=TORCH, every_s=0.2)
+    found = comparison([*there, *(each | {"pair": each["pair"] + 1, "time": each["time"] + 0.1} for each in back)])
+    assert (found.faster, found.paired.n, found.paired.a_called_first) == ("tf", 2000, 1000)
+    assert found.notes == ()
+
+
 def test_only_stages_that_depend_on_the_target_are_compared(comparison: Compare) -> None:
     rows = [
         each
