@@ -16,33 +16,18 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Final, TextIO
+from pathlib import Path
+from typing import Final, TextIO
 
-from pydantic import BaseModel
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from evidence.comparing import compare
-from evidence.document import Comparison, Target
+from evidence.exchange import Answer, Question
 
 _NICENESS: Final = 10
 """Requests come first."""
 _BUSY_S: Final = 5
-
-
-class Question(BaseModel):
-    model: str
-    a: Target
-    b: Target
-    since: float
-    environment: dict[str, Any]
-
-
-class Answer(BaseModel):
-    comparison: Comparison | None = None
-    database_error: str | None = None
-    """The database could not be read."""
-    error: str | None = None
 
 
 def main() -> None:
@@ -57,12 +42,12 @@ def main() -> None:
 
 
 def open_engine(url: str) -> Engine:
-    """The database, to read. Raises SQLAlchemyError, and ImportError where its driver is not installed."""
+    """The database, to read; of SQLite an absolute path. Raises ImportError where its driver is not installed."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         # Read-only: a reader must not make an empty file where there is none.
-        path = f"file:{parsed.database}?mode=ro"
-        return create_engine("sqlite://", creator=lambda: sqlite3.connect(path, timeout=_BUSY_S, uri=True))
+        file = f"{Path(parsed.database or '').as_uri()}?mode=ro"
+        return create_engine("sqlite://", creator=lambda: sqlite3.connect(file, timeout=_BUSY_S, uri=True))
     return create_engine(parsed, pool_pre_ping=True)
 
 

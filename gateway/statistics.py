@@ -10,15 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import make_url
 
 from evidence.document import Comparison, Target
+from evidence.exchange import Answer, Question
 from gateway.errors import DatabaseUnavailable, StatisticsUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -30,22 +30,6 @@ _GRACE_S = 2.0
 
 Environment = Callable[[str, Target, Target], Mapping[str, Any]]
 """What is known of two targets of a model besides their requests."""
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    comparison: Comparison | None
-    database_error: str | None
-    error: str | None
-
-
-@dataclass(frozen=True)
-class _Question:
-    model: str
-    a: Target
-    b: Target
-    since: float
 
 
 class Statistics:
@@ -72,11 +56,11 @@ class Statistics:
         self._turn = asyncio.Lock()
         self._child: _Child | None = None
         self._idle: asyncio.Task[None] | None = None
-        self._last: tuple[_Question, float, Comparison] | None = None
+        self._last: tuple[Question, float, Comparison] | None = None
 
     async def compare(self, model: str, a: Target, b: Target, *, since: float) -> Comparison:
         """Raises DatabaseUnavailable, StatisticsUnavailable."""
-        question = _Question(model, a, b, since)
+        question = Question(model=model, a=a, b=b, since=since, environment=dict(self._environment(model, a, b)))
         try:
             async with asyncio.timeout(self._patience_s):
                 async with self._turn:
@@ -93,7 +77,7 @@ class Statistics:
             await asyncio.wait([self._idle])
         await self._end()
 
-    async def _answer(self, question: _Question) -> Comparison:
+    async def _answer(self, question: Question) -> Comparison:
         if self._last is not None:
             asked, at, comparison = self._last
             if asked == question and self._now() - at < self._same_s:
@@ -118,20 +102,10 @@ class Statistics:
             "A fault in the statistics. The gateway's log has the cause (statistics_failed); report it."
         )
 
-    async def _ask(self, question: _Question) -> _Answer:
+    async def _ask(self, question: Question) -> Answer:
         if self._child is None:
             self._child = await _Child.start(self._url)
-        environment = self._environment(question.model, question.a, question.b)
-        line = json.dumps(
-            {
-                "model": question.model,
-                "a": question.a.model_dump(),
-                "b": question.b.model_dump(),
-                "since": question.since,
-                "environment": environment,
-            }
-        )
-        return await self._child.ask(line)
+        return await self._child.ask(question.model_dump_json())
 
     async def _end_when_idle(self) -> None:
         await asyncio.sleep(self._idle_s)
@@ -175,7 +149,7 @@ class _Child:
         child._write(json.dumps(url))
         return child
 
-    async def ask(self, line: str) -> _Answer:
+    async def ask(self, line: str) -> Answer:
         """Raises StatisticsUnavailable."""
         assert self._process.stdin is not None  # noqa: S101  (both are pipes)
         assert self._process.stdout is not None  # noqa: S101
@@ -183,7 +157,7 @@ class _Child:
         with suppress(ConnectionError):
             await self._process.stdin.drain()
         try:
-            return _Answer.model_validate_json(await self._process.stdout.readline())
+            return Answer.model_validate_json(await self._process.stdout.readline())
         except (ValidationError, ValueError) as error:
             code = await self._process.wait() if self._process.stdout.at_eof() else None
             said = (await self._said).decode(errors="replace") if code is not None else str(error)

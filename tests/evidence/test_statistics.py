@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from sqlalchemy import URL
 
 from comparison.process import Process
 from evidence.document import Target
@@ -113,6 +114,15 @@ async def test_without_a_database_it_says_so_and_makes_none(tmp_path: Path) -> N
         assert not (tmp_path / "none.db").exists()
         a, b = Process(0.0).draw(400, np.random.default_rng(3))
         write_log(tmp_path / "none.db", pairs(a, b))
+        assert (await stats.compare("digits", TORCH, TF, since=0.0)).paired.n == 400
+
+
+async def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
+    (tmp_path / "a b?c#d%20").mkdir()
+    a, b = Process(0.0).draw(400, np.random.default_rng(3))
+    write_log(tmp_path / "a b?c#d%20" / "tandem.db", pairs(a, b))
+    url = URL.create("sqlite", database=str(tmp_path / "a b?c#d%20" / "tandem.db")).render_as_string()
+    async with running(url) as stats:
         assert (await stats.compare("digits", TORCH, TF, since=0.0)).paired.n == 400
 
 

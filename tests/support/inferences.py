@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, create_engine, insert
+from sqlalchemy import URL, Connection, create_engine, insert
 
 from evidence.document import Target
 from gateway.database import METADATA
@@ -78,7 +78,7 @@ def write(connection: Connection, rows: Iterable[Row]) -> None:
 
 def write_log(file: Path, rows: Sequence[Row]) -> str:
     """Make a database; its URL."""
-    engine = create_engine(f"sqlite:///{file}")
+    engine = create_engine(URL.create("sqlite", database=str(file)))
     with engine.begin() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         write(connection, rows)
