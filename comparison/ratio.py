@@ -34,8 +34,8 @@ def latency_quantile(target: Observations, p: float) -> Interval | TooFew:
     return quantile(seconds, p, unknown=unknown, drift_degree=DRIFT_DEGREE).result
 
 
-def quantile_log_ratio(pairs: Pairs, p: float) -> Interval | TooFew:
-    """log of a's p-quantile over b's, over the pairs that both answered; one look.
+def quantile_log_ratio(pairs: Pairs, p: float, looks: Looks = Looks.ONE) -> Interval | TooFew:
+    """log of a's p-quantile over b's, over the pairs that both answered.
 
     From each target's interval and how the two vary together: MOVER with correlation (Zou, Donner, "Construction of
     confidence limits about effect measures", Stat. Med. 27, 2008), so that no density has to be estimated.
@@ -43,7 +43,7 @@ def quantile_log_ratio(pairs: Pairs, p: float) -> Interval | TooFew:
     complete = pairs.complete
     unknown = len(pairs) - int(complete.sum())
     a, b = (
-        quantile(np.log(side.seconds[complete]), p, unknown=unknown, drift_degree=DRIFT_DEGREE)
+        quantile(np.log(side.seconds[complete]), p, unknown=unknown, drift_degree=DRIFT_DEGREE, looks=looks)
         for side in (pairs.a, pairs.b)
     )
     x, y = a.result, b.result
@@ -59,7 +59,7 @@ def quantile_log_ratio(pairs: Pairs, p: float) -> Interval | TooFew:
         estimate,
         estimate - reach(x.estimate - x.low, y.high - y.estimate),
         estimate + reach(x.high - x.estimate, y.estimate - y.low),
-        Looks.ONE,
+        looks,
         x.n,
         min(x.effective_n, y.effective_n),
         max(x.block, y.block),

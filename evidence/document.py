@@ -47,23 +47,37 @@ class Target(_Part):
     version: int
 
 
+def target_names(a: Target, b: Target) -> tuple[str, str]:
+    """What a document calls them: as short as they can be told apart."""
+    if a == b:
+        return a.runtime, f"{a.runtime} again"
+    if a.runtime != b.runtime and a.version == b.version:
+        return a.runtime, b.runtime
+    return f"{a.runtime}@{a.version}", f"{b.runtime}@{b.version}"
+
+
 class TargetFigures(Target):
     requests: int
     images: int
     """Pictures answered."""
     images_per_s: float
-    """Answered, over the time that was looked at: what was asked of it, not what it can do."""
+    """Answered, since the first request that was looked at: what was asked of it, not what it can do."""
     outcomes: dict[str, int]
     """Requests by how they ended."""
     error_rate: Measured
     """Share of the requests that were sent and failed or timed out. One look."""
     error_rate_any_looks: Measured
     latency_ms: dict[str, Quantiles]
-    """By stage, and `total`: milliseconds of the requests that were answered. One look."""
+    """Milliseconds by stage, and `total`, of the requests that were answered by a warm target; a time-out is slower
+    than all of them in `total`. `compared`: the stages that depend on the target. One look."""
 
 
 class Paired(_Part):
-    """About the same tensors at about the same time."""
+    """About the same tensors at about the same time.
+
+    The latency of a pair's side is rpc and postprocess, and queue where neither side is a shadow: the stages that
+    depend on the target.
+    """
 
     n: int
     """Pairs."""
@@ -71,6 +85,8 @@ class Paired(_Part):
     """Pairs that have both latencies."""
     censored: dict[str, int]
     """Pairs by why they lack a latency: dropped, timed out, failed."""
+    a_called_first: int | None = None
+    """Pairs in which a was called before b."""
     median_ms: tuple[float, float] | None
     """Of a and b, over the complete pairs."""
     ratio: Measured
@@ -78,6 +94,7 @@ class Paired(_Part):
     ratio_any_looks: Measured
     quantile_ratios: Quantiles
     """a's quantile over b's. One look."""
+    quantile_ratios_any_looks: Quantiles | None = None
 
 
 class Unpaired(_Part):
@@ -102,13 +119,41 @@ class Agreement(_Part):
     max_score_difference: float | None
 
 
+class Distribution(_Part):
+    """How often which latency was: of the complete pairs, where there are any, else of each target's requests."""
+
+    edges_ms: list[float]
+    """Of the bins, spaced evenly by their logarithm; one more than there are bins."""
+    counts: dict[str, list[int]]
+    """By target."""
+
+
+class Line(_Part):
+    """One target over time: a value for each time bucket."""
+
+    requests: list[int]
+    """Answered."""
+    p50_ms: list[float | None]
+    """Of the total; None where nothing was answered."""
+    p95_ms: list[float | None]
+
+
+class Series(_Part):
+    start: float
+    """Unix time at which the first time bucket begins."""
+    bucket_s: float
+    lines: dict[str, Line]
+    """By target."""
+
+
 class Comparison(_Part):
     model: ModelName
     since: float
-    """Unix time from which on requests count. It stands still while a bound for any number of looks is to hold."""
+    """Unix time from which on requests count. While it stands still, a bound for any number of looks holds. It is later
+    than what was asked for where the log does not reach so far, or holds more than can be counted; `notes` says so."""
     until: float
     window_s: float
-    """What was asked for; since lies at least so far back, unless the log does not reach."""
+    """What was asked for."""
     runtimes: dict[str, TargetFigures]
     """Two, a first, by name."""
     measure: Measure | None
@@ -122,8 +167,12 @@ class Comparison(_Part):
     objections: tuple[str, ...]
     """Why the two must not be compared."""
     excluded: dict[str, int]
-    """Requests that were left out, by why: chosen by speed, cold."""
+    """Requests that are in no measure between the two, by why: chosen by speed, cold, cancelled, not over yet."""
+    notes: tuple[str, ...] = ()
+    """What else a reader must know: sentences."""
     environment: dict[str, Any]
     """Versions, hardware, devices, precision, settings."""
+    distribution: Distribution | None = None
+    series: Series | None = None
     verdict: str
     """One sentence."""

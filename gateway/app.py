@@ -14,9 +14,11 @@ from gateway.canary import Canaries
 from gateway.catalogue import Catalogue
 from gateway.database import Database
 from gateway.disagreements import Disagreements
+from gateway.environment import Environment
 from gateway.evidence import Evidence
 from gateway.health import Health
 from gateway.http import problems
+from gateway.http.comparison import ComparisonRoutes
 from gateway.http.context import RequestContextMiddleware
 from gateway.http.disagreements import DisagreementRoutes
 from gateway.http.jobs import JobRoutes
@@ -38,13 +40,15 @@ from gateway.service import Service
 from gateway.settings import Settings
 from gateway.shadow import Shadows
 from gateway.spans import Tracer
+from gateway.statistics import Statistics
 from modelkit.spec import RuntimeName
 
 
 def create_app(
     settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None, evidence: Evidence | None = None
 ) -> FastAPI:
-    """The gateway as an ASGI application. `runtimes` takes the place of the real workers. Raises InvalidSettings."""
+    """The gateway as an ASGI application. `runtimes` takes the place of the real workers, `evidence` that of the
+    statistics' process. Raises InvalidSettings."""
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
     catalogue = Catalogue(settings.store)
@@ -83,7 +87,10 @@ def create_app(
         await policies.refresh()
         request_log.start()
         routing = Router(catalogue, policies, health=health, latencies=latencies, metrics=metrics)
-        canaries = Canaries(policies, catalogue=catalogue, database=database, evidence=evidence, metrics=metrics)
+        statistics = Statistics(settings.database, Environment(settings, catalogue).of)
+        canaries = Canaries(
+            policies, catalogue=catalogue, database=database, evidence=evidence or statistics, metrics=metrics
+        )
         reconciler = Reconciler(catalogue, health, workers, store=settings.store, view=settings.serving)
         models = ModelRoutes(settings.store, catalogue=catalogue, health=health, admin_key=admin_key)
         routes = Routes(
@@ -96,6 +103,7 @@ def create_app(
             admin_key=admin_key,
         )
         jobs = Jobs(settings.store, settings.serving)
+        comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies)
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
         app.include_router(RoutingRoutes(routing, policies, admin_key=admin_key).router)
@@ -104,6 +112,7 @@ def create_app(
                 disagreements, threads=service.threads, limits=settings.limits, admin_key=admin_key
             ).router
         )
+        app.include_router(comparison.router)
         app.include_router(routes.router)
         following = [asyncio.create_task(each.run()) for each in (reconciler, policies, canaries, disagreements)]
         yield
@@ -112,6 +121,7 @@ def create_app(
             with suppress(asyncio.CancelledError):
                 await task
         await jobs.close()
+        await statistics.close()
         await service.close()
         await canaries.close()
         await asyncio.to_thread(request_log.close)

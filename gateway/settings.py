@@ -56,6 +56,8 @@ class RuntimeSettings(_Section):
 
 
 class WorkerSettings(RuntimeSettings):
+    device: str = Field("", pattern=r"^[a-z0-9 ._-]{0,64}$")
+    """What the workers run on, such as cpu, gpu or a GPU's name: where it differs, runtimes are not compared."""
     address: str
 
     @property

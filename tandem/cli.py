@@ -1,7 +1,8 @@
 """`tandem`: the command line.
 
-Exit codes: 0 all is well; 1 the gateway refused or failed a request or one side of a comparison, or the stack could not
-be started; 2 wrong usage, or a picture that cannot be read; 3 no gateway answers.
+Exit codes: 0 all is well; 1 the gateway refused or failed a request or one side of a comparison, the stack could not be
+started, or a requirement of a report is broken; 2 wrong usage, or a picture that cannot be read; 3 no gateway answers;
+4 it is not known yet whether a requirement holds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from tandem import (
     models_add,  # noqa: F401  # gives `tandem models` the commands add and verify
+    report_cli,
     tables,
 )
 from tandem.client import Client, Json, NotReachable, Question, Refused, in_one_line
@@ -32,12 +34,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="One vision model on two runtimes, behind one endpoint.",
-    epilog="Exit codes: 0 well; 1 refused or failed; 2 wrong usage or unreadable picture; 3 no gateway answers.",
+    epilog="Exit codes: 0 well; 1 refused, failed, or a requirement broken; 2 wrong usage or unreadable picture; 3 no "
+    "gateway answers; 4 it is not known yet whether a requirement holds.",
 )
 
 app.add_typer(models, name="models")
 app.add_typer(routing, name="routing")
 app.command()(disagreements)
+app.command()(report_cli.report)
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures; each is one request, in this order.")]
 Model = Annotated[str | None, typer.Option(help="The model; may be left out where there is only one.")]

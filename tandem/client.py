@@ -112,6 +112,10 @@ class Client:
         """A PNG: its picture twice, with each answer. Needs the admin key."""
         return self._drawn("GET", f"/v1/disagreements/{number}")
 
+    def comparison(self, parameters: Mapping[str, str]) -> Json:
+        """What is known of two targets of a model."""
+        return self._answer("GET", "/v1/comparison", parameters)
+
     def start(self, path: str, body: Json) -> Json:
         """Start a job. Needs the admin key."""
         return self._answer("POST", path, body=body)

@@ -58,7 +58,7 @@ def environments(gpu: bool) -> tuple[Environment, ...]:
     """The environments of the embedded stack and of its tests."""
     cuda = 6000 * MIB if gpu else 0
     return (
-        Environment(".venv", ("-e", ".", "--group", "dev"), 1000 * MIB),
+        Environment(".venv", ("-e", ".[comparison]", "--group", "dev"), 1000 * MIB),
         Environment(".venv-torch", ("--group", "torch-worker", "--group", "worker-tests"), 1600 * MIB + cuda),
         Environment(
             ".venv-tf",

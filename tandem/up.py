@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gateway.settings import Settings
-from tandem import stack, undertaker
+from tandem import environments, stack, undertaker
 from tandem.preflight import Problem, check_memory, check_ports
 from tandem.processes import adopt_orphans, tail
 from tandem.stack import Readiness, RuntimeState
@@ -86,7 +86,7 @@ class Stack:
         self._began = time.monotonic()
         self._supervisor = Supervisor(self._on_end)
         self._mark = f"{os.getpid()}-{secrets.token_hex(8)}"
-        self._environ = {**os.environ, undertaker.VARIABLE: self._mark}
+        self._environ = {**os.environ, undertaker.VARIABLE: self._mark, **_devices(settings)}
         self._shown: dict[tuple[str, str], str] = {}
         self._ended = asyncio.Event()
         self._stop_asked_at: float | None = None
@@ -254,6 +254,13 @@ class Stack:
         # Who reads it may be gone: no reason to end, nor to end in disorder. rich makes SystemExit of a broken pipe.
         with suppress(OSError, SystemExit):
             self._console.print(what, markup=False)
+
+
+def _devices(settings: Settings) -> dict[str, str]:
+    """The settings that say what the workers run on, where nobody else has said it: both find the same machine."""
+    device = "gpu" if environments.has_nvidia_gpu() else "cpu"
+    workers = {"TANDEM_TORCH__DEVICE": settings.torch, "TANDEM_TF__DEVICE": settings.tf}
+    return {name: device for name, worker in workers.items() if not worker.device}
 
 
 def _awaited(readiness: Readiness | None) -> list[tuple[str, str]]:

@@ -85,7 +85,7 @@ def test_each_environment_is_made_from_its_own_groups_and_the_constraints(checko
     assert sum(call.startswith("-m venv --clear") for call in calls) == 3
     assert sum(re.search(r"install .* pip==[\d.]+$", call) is not None for call in calls) == 3
     for wants in (
-        "-e . --group dev",
+        "-e .[comparison] --group dev",
         "--group torch-worker --group worker-tests",
         "--group tf-worker --group worker-tests",
     ):

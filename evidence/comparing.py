@@ -1,0 +1,174 @@
+"""The document of a comparison, from the rows of the request log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from comparison.interval import Interval, Looks, TooFew
+from comparison.observations import Bools, Observations, Outcome, Pairs
+from comparison.rate import rate
+from comparison.ratio import quantile_log_ratio
+from comparison.sentence import sentence
+from comparison.verdict import Objection, Verdict, verdict
+from evidence import rows as log
+from evidence.document import Agreement, Comparison, Measure, Paired, Quantiles, Target, Unpaired, target_names
+from evidence.figures import distribution, measured, series, target_figures
+from evidence.pairing import Indices, Sorted, compared_s, observations, paired, sort
+from evidence.rows import Rows
+
+COLD_LIMIT = 0.05
+"""Share of the pairs with one side alone cold above which there is no verdict."""
+ENOUGH_PAIRS = 300
+"""From so many on the verdict rests on pairs, whatever else there is."""
+_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+def compare(
+    connection: Connection,
+    model: str,
+    a: Target,
+    b: Target,
+    *,
+    since: float,
+    until: float,
+    environment: Mapping[str, Any],
+) -> Comparison:
+    """What the log says of two targets. The same target twice: it against itself."""
+    rows = log.read(connection, model, a, b, since=since, until=until)
+    found = sort(rows, same=a == b, until=until)
+    names = target_names(a, b)
+    pairs = paired(rows, found)
+    whole = (found.a >= 0) & (found.b >= 0)
+    agreed, difference = _agreement(rows, np.concatenate([found.a[whole], found.b[whole]]))
+    said = verdict(*names, pairs, agreed, _objections(environment, names, found))
+    unpaired, sides = _unpaired(rows, found)
+    measure: Measure | None = None
+    if said.pairs >= ENOUGH_PAIRS or (len(pairs) and not all(unpaired.n)):
+        measure = "paired"
+    elif any(unpaired.n):
+        measure = "unpaired"
+    mine = {name: np.flatnonzero(found.which == side) for side, name in enumerate(names)}
+    seconds = until - float(rows["time"][0]) if len(rows) else 0.0
+    return Comparison(
+        model=model,
+        since=rows.since,
+        until=until,
+        window_s=until - since,
+        runtimes={
+            name: target_figures(rows, mine[name], target, seconds=seconds)
+            for name, target in zip(names, (a, b), strict=True)
+        },
+        measure=measure,
+        paired=_paired(rows, found, pairs, said),
+        unpaired=unpaired,
+        agreement=Agreement(
+            images=len(agreed),
+            agreeing=int(agreed.sum()),
+            share=measured(rate(agreed)),
+            share_any_looks=measured(rate(agreed, Looks.ANY), Looks.ANY),
+            max_score_difference=difference,
+        ),
+        finding=said.finding.value,
+        faster=said.faster,
+        objections=tuple(each.value for each in said.objections),
+        excluded=found.excluded,
+        notes=tuple(_notes(rows, found, names)),
+        environment=dict(environment),
+        distribution=distribution(dict(zip(names, (pairs.a, pairs.b) if said.pairs else sides, strict=True))),
+        series=series(rows, mine, until=until),
+        verdict=sentence(said),
+    )
+
+
+def _objections(environment: Mapping[str, Any], names: tuple[str, str], found: Sorted) -> list[Objection]:
+    objections = []
+    for what, objection in {"devices": Objection.DEVICE, "precision": Objection.PRECISION}.items():
+        known = environment.get(what, {})
+        first, second = (known.get(name) for name in names)
+        if first and second and first != second:
+            objections.append(objection)
+    if found.one_cold > COLD_LIMIT * found.pairs_seen:
+        objections.append(Objection.COLD)
+    return objections
+
+
+def _agreement(rows: Rows, chosen: Indices) -> tuple[Bools, float | None]:
+    """For each picture that both answered, in order of time, whether they said the same; the greatest difference."""
+    judged = np.sort(chosen[rows["compared"][chosen] > 0])
+    compared, agreeing = rows["compared"][judged], rows["agreeing"][judged]
+    ends = np.cumsum(compared)
+    place = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - compared, compared)
+    differences = rows["score_difference"][judged]
+    differences = differences[~np.isnan(differences)]
+    return place < np.repeat(agreeing, compared), float(differences.max()) if len(differences) else None
+
+
+def _paired(rows: Rows, found: Sorted, pairs: Pairs, said: Verdict) -> Paired:
+    whole = (found.a >= 0) & (found.b >= 0)
+    worst = np.maximum(_rank(pairs.a), _rank(pairs.b))
+    counts = {name: int((worst == rank).sum()) for rank, name in _CENSORED.items()}
+    return Paired(
+        n=len(pairs),
+        complete=said.pairs,
+        censored={name: count for name, count in counts.items() if count},
+        a_called_first=int((rows["called"][found.a[whole]] < rows["called"][found.b[whole]]).sum()),
+        median_ms=_ms(said.median_s),
+        ratio=measured(said.ratio),
+        ratio_any_looks=measured(said.ratio_any_looks, Looks.ANY),
+        quantile_ratios=_ratios(said.quantile_ratios.__getitem__, Looks.ONE),
+        quantile_ratios_any_looks=_ratios(lambda p: quantile_log_ratio(pairs, p, Looks.ANY).exp(), Looks.ANY),
+    )
+
+
+_CENSORED = {1: "timed out", 2: "failed", 3: "dropped"}
+
+
+def _rank(side: Observations) -> Any:
+    """What is said of a pair of which one side failed and the other was dropped: the greater one."""
+    return np.select([side.outcome == each for each in (Outcome.TIMED_OUT, Outcome.FAILED, Outcome.DROPPED)], [1, 2, 3])
+
+
+def _ratios(of: Callable[[float], Interval | TooFew], looks: Looks) -> Quantiles:
+    return Quantiles(**{name: measured(of(p), looks) for name, p in _QUANTILES.items()})
+
+
+def _unpaired(rows: Rows, found: Sorted) -> tuple[Unpaired, tuple[Observations, Observations]]:
+    """Figures of requests spread by chance. An interval between the two is not computed from them."""
+    seconds = compared_s(rows)
+    a, b = (observations(rows, side, seconds) for side in found.unpaired)
+    n = int(a.ok.sum()), int(b.ok.sum())
+    medians = (float(np.median(a.seconds[a.ok])), float(np.median(b.seconds[b.ok]))) if all(n) else None
+    few = TooFew(medians[0] / medians[1] if medians else None, sum(n), 0.0, ENOUGH_PAIRS)
+    return (
+        Unpaired(
+            n=n,
+            strata=0,
+            median_ms=_ms(medians),
+            ratio=measured(few),
+            ratio_any_looks=measured(few, Looks.ANY),
+        ),
+        (a, b),
+    )
+
+
+def _notes(rows: Rows, found: Sorted, names: tuple[str, str]) -> list[str]:
+    notes = [rows.moved] if rows.moved else []
+    whole = (found.a >= 0) & (found.b >= 0)
+    first = rows["called"][found.a[whole]] < rows["called"][found.b[whole]]
+    if len(first) and (first.all() or not first.any()):
+        name = names[0] if first.all() else names[1]
+        notes.append(
+            f"{name} was called first in every pair: what the order does is in the ratio. Of compare requests it is "
+            "random."
+        )
+    if lost := int((~whole).sum()):
+        notes.append(f"Pairs of which one row is not in the log count as dropped: {lost:,}.")
+    return notes
+
+
+def _ms(seconds: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if seconds is None else (seconds[0] * 1e3, seconds[1] * 1e3)

@@ -1,0 +1,1 @@
+"""`tandem report`: a comparison as a page, as Markdown, and held against requirements."""
