@@ -13,7 +13,7 @@ from gateway.stages import Stage
 from modelkit.spec import RuntimeName
 
 DROPPED = "dropped"
-"""Outcome of an inference that was never sent: a shadow there was no room for."""
+"""Outcome of an inference that was never sent: a shadow there was no room for, or that was given up before."""
 
 TABLE = Table(
     "inferences",

@@ -22,9 +22,9 @@ from gateway.errors import DeadlineExceeded, Overloaded, TandemError
 from gateway.health import Health
 from gateway.inference import Answer, Inference, Picture, Question, row_of
 from gateway.latencies import Latencies
-from gateway.metrics import Metrics, ShadowDrop
+from gateway.metrics import Metrics
 from gateway.recording import Recorder, Withheld, withheld
-from gateway.request_log import DROPPED
+from gateway.request_log import DROPPED, Row
 from gateway.router import Side
 from gateway.runtimes.base import ModelRef, Runtime
 from gateway.settings import ShadowSettings
@@ -84,7 +84,8 @@ class Shadows:
         held = sum(picture.tensor.nbytes + len(picture.data or b"") for picture in pictures)
         copy = replace(question, spec=side.spec, origin=replace(question.origin, side=1, called=1))
         if self._held_bytes + held > self._settings.max_bytes:
-            self._drop(side, copy, len(pictures), clock, "memory_full", self._log)
+            self._metrics.drop_shadow(side.spec.name, "memory_full")
+            self._log.record(self._dropped(side, copy, pictures, clock))
         else:
             bare = [replace(picture, kept=None) for picture in pictures]
             task = asyncio.create_task(self._run(side, question, copy, bare, clock.fork(), primary))
@@ -114,6 +115,7 @@ class Shadows:
     ) -> None:
         try:
             with withheld(self._log) as row:
+                row.record(self._dropped(side, copy, pictures, clock))  # unless it comes to more
                 with self._catalogue.using(side.spec):
                     answer = await self._answer(side, copy, pictures, clock, row)
                 if answer is not None:
@@ -131,8 +133,7 @@ class Shadows:
             try:
                 await held.enter_async_context(self._places.places(len(pictures), self._deadline()))
             except (Overloaded, DeadlineExceeded) as error:
-                reason: ShadowDrop = "queue_full" if isinstance(error, Overloaded) else "expired"
-                self._drop(side, copy, len(pictures), clock, reason, log)
+                self._metrics.drop_shadow(side.spec.name, "queue_full" if isinstance(error, Overloaded) else "expired")
                 return None
             # The wait was for a place of the shadows, of which there are few: it says nothing about the runtime.
             clock.skip()
@@ -151,12 +152,9 @@ class Shadows:
             compared = await self._inference.agreement(own, first.found, answer.found, row=row)
             self._disagreements.offer(own, first, answer, compared)
 
-    def _drop(
-        self, side: Side, copy: Question, images: int, clock: StageClock, reason: ShadowDrop, log: Recorder
-    ) -> None:
-        self._metrics.drop_shadow(side.spec.name, reason)
-        cold = self._health.cold(side.runtime, ModelRef.of(side.spec))
-        log.record(row_of(copy, side.runtime, "shadow", DROPPED, images=images, seconds=dict(clock.seconds), cold=cold))
+    def _dropped(self, side: Side, copy: Question, pictures: Sequence[Picture], clock: StageClock) -> Row:
+        cold, seconds = self._health.cold(side.runtime, ModelRef.of(side.spec)), dict(clock.seconds)
+        return row_of(copy, side.runtime, "shadow", DROPPED, images=len(pictures), seconds=seconds, cold=cold)
 
     def _deadline(self) -> Deadline:
         return Deadline.after_ms(self._settings.timeout_ms)

@@ -15,7 +15,7 @@ import pytest
 from gateway.app import create_app
 from gateway.errors import RuntimeFailed
 from gateway.http.keys import load_or_create_admin_key
-from gateway.settings import Settings
+from gateway.settings import Settings, ShadowSettings
 from tests.conftest import Fakes, StartGateway
 from tests.http.test_shadow import PICTURE, SHADOW, count, set_policy, until
 from tests.support.packages import write_store
@@ -188,22 +188,26 @@ def test_a_dropped_shadow_is_a_row_of_its_pair(
 
 
 @pytest.mark.anyio
-async def test_a_shadow_that_is_given_up_when_the_gateway_stops_is_written_all_the_same(
+async def test_shadows_that_are_given_up_when_the_gateway_stops_are_written_all_the_same(
     tmp_path: Path, fakes: Fakes
 ) -> None:
     fakes["tf"].hold = asyncio.Event()
     write_store(tmp_path / "store", 1, 2)
-    app = create_app(Settings(var=tmp_path, warm_up_requests=0), fakes)
+    app = create_app(Settings(var=tmp_path, warm_up_requests=0, shadow=ShadowSettings(max_inflight=1)), fakes)
     async with app.router.lifespan_context(app):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
             headers = {"authorization": f"Bearer {load_or_create_admin_key(tmp_path / 'admin.key')}"}
             await client.put("/v1/models/digits/routing", json=SHADOW, headers=headers)
-            assert (await client.post(PREDICT, files=PICTURE)).status_code == 200
+            for _ in range(2):
+                assert (await client.post(PREDICT, files=PICTURE)).status_code == 200
         assert fakes["tf"].running == 1
-    primary, shadow = read(tmp_path / "tandem.db")
-    assert some(primary, "outcome", "side") == ("ok", 0)
-    assert some(shadow, "outcome", "side", "pair") == ("cancelled", 1, primary["pair"])
-    assert reached(shadow) == list(STAGES[:5])
+    rows = read(tmp_path / "tandem.db")
+    first, second = (row for row in rows if row["side"] == 0)
+    under_way, waiting = (
+        next(row for row in rows if row["side"] == 1 and row["pair"] == each["pair"]) for each in (first, second)
+    )
+    assert (under_way["outcome"], reached(under_way)) == ("cancelled", list(STAGES[:5]))
+    assert (waiting["outcome"], reached(waiting)) == ("dropped", list(STAGES[:3]))
 
 
 def test_a_target_is_cold_for_its_first_fifty_answers(client: httpx.Client, fakes: Fakes, logged: Logged) -> None:
