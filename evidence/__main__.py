@@ -21,6 +21,7 @@ from typing import Final, TextIO
 
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from evidence.comparing import compare
 from evidence.exchange import Answer, Question
@@ -47,7 +48,9 @@ def open_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         # Read-only: a reader must not make an empty file where there is none.
         file = f"{Path(parsed.database or '').as_uri()}?mode=ro"
-        return create_engine("sqlite://", creator=lambda: sqlite3.connect(file, timeout=_BUSY_S, uri=True))
+        return create_engine(
+            "sqlite://", creator=lambda: sqlite3.connect(file, timeout=_BUSY_S, uri=True), poolclass=NullPool
+        )
     return create_engine(parsed, pool_pre_ping=True)
 
 

@@ -111,7 +111,7 @@ def paired(rows: Rows, found: Sorted) -> Pairs:
 
 
 class _Status:
-    """Why each row of the two targets is left out; the first reason that is found stands."""
+    """Why each row of the two targets is in no measure between them: a number, 0 where it is in one."""
 
     def __init__(self, rows: Rows, which: NDArray[np.int8]) -> None:
         self._names = ["", "one target alone"]
