@@ -13,7 +13,8 @@ from comparison.observations import Bools, Observations, Outcome, Pairs
 from comparison.rate import rate
 from comparison.ratio import quantile_log_ratio
 from comparison.sentence import sentence
-from comparison.verdict import Objection, Verdict, verdict
+from comparison.unpaired import Arrivals
+from comparison.verdict import Objection, Verdict, verdict, verdict_unpaired
 from evidence import rows as log
 from evidence.document import Agreement, Comparison, Measure, Paired, Quantiles, Target, Unpaired, target_names
 from evidence.figures import distribution, measured, series, target_figures
@@ -44,13 +45,17 @@ def compare(
     pairs = paired(rows, found)
     whole = (found.a >= 0) & (found.b >= 0)
     agreed, difference = _agreement(rows, np.concatenate([found.a[whole], found.b[whole]]))
-    said = verdict(*names, pairs, agreed, _objections(environment, names, found))
-    unpaired, sides = _unpaired(rows, found)
+    objections = _objections(environment, names, found)
+    by_pairs = verdict(*names, pairs, agreed, objections)
+    sides = _spread(rows, found)
+    by_chance = verdict_unpaired(*names, *sides, [each for each in objections if each is not Objection.COLD])
+    unpaired = _unpaired(by_chance)
     measure: Measure | None = None
-    if said.pairs >= ENOUGH_PAIRS or (len(pairs) and not all(unpaired.n)):
+    if by_pairs.pairs >= ENOUGH_PAIRS or (len(pairs) and not all(unpaired.n)):
         measure = "paired"
     elif any(unpaired.n):
         measure = "unpaired"
+    said = by_chance if measure == "unpaired" else by_pairs
     mine = {name: np.flatnonzero(found.which == side) for side, name in enumerate(names)}
     seconds = until - float(rows["time"][0]) if len(rows) else 0.0
     return Comparison(
@@ -63,7 +68,7 @@ def compare(
             for name, target in zip(names, (a, b), strict=True)
         },
         measure=measure,
-        paired=_paired(rows, found, pairs, said),
+        paired=_paired(rows, found, pairs, by_pairs),
         unpaired=unpaired,
         agreement=Agreement(
             images=len(agreed),
@@ -78,7 +83,9 @@ def compare(
         excluded=found.excluded,
         notes=tuple(_notes(rows, found, names)),
         environment=dict(environment),
-        distribution=distribution(dict(zip(names, (pairs.a, pairs.b) if said.pairs else sides, strict=True))),
+        distribution=distribution(
+            dict(zip(names, (pairs.a, pairs.b) if by_pairs.pairs else (each.seen for each in sides), strict=True))
+        ),
         series=series(rows, mine, until=until),
         verdict=sentence(said),
     )
@@ -117,6 +124,7 @@ def _paired(rows: Rows, found: Sorted, pairs: Pairs, said: Verdict) -> Paired:
         censored={name: count for name, count in counts.items() if count},
         a_called_first=int((rows["called"][found.a[whole]] < rows["called"][found.b[whole]]).sum()),
         median_ms=_ms(said.median_s),
+        difference_ms=None if said.difference_s is None else measured(said.difference_s, scale=1e3),
         ratio=measured(said.ratio),
         ratio_any_looks=measured(said.ratio_any_looks, Looks.ANY),
         quantile_ratios=_ratios(said.quantile_ratios.__getitem__, Looks.ONE),
@@ -136,22 +144,20 @@ def _ratios(of: Callable[[float], Interval | TooFew], looks: Looks) -> Quantiles
     return Quantiles(**{name: measured(of(p), looks) for name, p in _QUANTILES.items()})
 
 
-def _unpaired(rows: Rows, found: Sorted) -> tuple[Unpaired, tuple[Observations, Observations]]:
-    """Figures of requests spread by chance. An interval between the two is not computed from them."""
+def _spread(rows: Rows, found: Sorted) -> tuple[Arrivals, Arrivals]:
+    """Requests of a and of b whose target was chosen by chance."""
     seconds = compared_s(rows)
-    a, b = (observations(rows, side, seconds) for side in found.unpaired)
-    n = int(a.ok.sum()), int(b.ok.sum())
-    medians = (float(np.median(a.seconds[a.ok])), float(np.median(b.seconds[b.ok]))) if all(n) else None
-    few = TooFew(medians[0] / medians[1] if medians else None, sum(n), 0.0, ENOUGH_PAIRS)
-    return (
-        Unpaired(
-            n=n,
-            strata=0,
-            median_ms=_ms(medians),
-            ratio=measured(few),
-            ratio_any_looks=measured(few, Looks.ANY),
-        ),
-        (a, b),
+    a, b = (Arrivals(rows["time"][side], observations(rows, side, seconds)) for side in found.unpaired)
+    return a, b
+
+
+def _unpaired(said: Verdict) -> Unpaired:
+    return Unpaired(
+        n=said.spread or (0, 0),
+        strata=said.strata or 0,
+        median_ms=_ms(said.median_s),
+        ratio=measured(said.ratio),
+        ratio_any_looks=measured(said.ratio_any_looks, Looks.ANY),
     )
 
 

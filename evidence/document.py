@@ -89,6 +89,8 @@ class Paired(_Part):
     """Pairs in which a was called before b."""
     median_ms: tuple[float, float] | None
     """Of a and b, over the complete pairs."""
+    difference_ms: Measured | None = None
+    """Median of a's latency less b's. One look."""
     ratio: Measured
     """Median over pairs of a's latency over b's. One look."""
     ratio_any_looks: Measured

@@ -63,6 +63,8 @@ def _between(comparison: Comparison) -> Table:
     rows = []
     if pairs.median_ms is not None:
         rows.append(("median of pairs, ms", f"{pairs.median_ms[0]:.4g} against {pairs.median_ms[1]:.4g}", ""))
+    if pairs.difference_ms is not None:
+        rows.append(("difference, median of pairs, ms", _said(pairs.difference_ms), pairs.difference_ms.looks))
     rows.append((f"ratio, median over {pairs.complete:,} pairs", _said(pairs.ratio), pairs.ratio.looks))
     rows.append(("the same", _said(pairs.ratio_any_looks), pairs.ratio_any_looks.looks))
     for quantiles in filter(None, (pairs.quantile_ratios, pairs.quantile_ratios_any_looks)):

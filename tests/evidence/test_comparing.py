@@ -52,6 +52,10 @@ def test_a_planted_slowdown_is_found_with_its_size(comparison: Compare) -> None:
     found = comparison(pairs(*planted(1.2)))
     assert (found.finding, found.faster, found.measure) == ("faster", "tf", "paired")
     assert found.verdict.startswith("tf is faster: ")
+    difference = found.paired.difference_ms
+    assert difference is not None
+    assert difference.estimate is not None
+    assert 1.5 < difference.estimate < 4.5
     ratio = found.paired.ratio
     assert ratio.low is not None
     assert ratio.high is not None
@@ -201,11 +205,23 @@ def test_agreement_is_by_picture(comparison: Compare) -> None:
     assert found.share.estimate == pytest.approx(1997 / 2000)
 
 
-def test_requests_spread_by_chance_are_counted(comparison: Compare) -> None:
-    rows = [row((TORCH, TF)[i % 2], 0.01 + i % 2 * 0.01, time=i, policy="weighted") for i in range(400)]
+def test_without_pairs_requests_spread_by_chance_have_the_say(comparison: Compare) -> None:
+    slow, quick = planted(1.2)
+    sides = np.random.default_rng(5).random(len(slow)) < 0.5
+    rows = [
+        row(TORCH if torch else TF, slow[i] if torch else quick[i], time=i, policy="weighted")
+        for i, torch in enumerate(sides.tolist())
+    ]
     found = comparison(rows)
-    assert (found.measure, found.unpaired.n) == ("unpaired", (200, 200))
-    assert found.unpaired.median_ms == pytest.approx((10.0, 20.0))
+    assert (found.measure, found.unpaired.n) == ("unpaired", (int(sides.sum()), int((~sides).sum())))
+    assert (found.finding, found.faster) == ("faster", "tf")
+    assert "at the median of requests spread over both" in found.verdict
+    ratio = found.unpaired.ratio
+    assert ratio.low is not None
+    assert ratio.high is not None
+    assert ratio.low < 1.2 < ratio.high
+    assert found.distribution is not None
+    assert sum(found.distribution.counts["torch"]) == sides.sum()
 
 
 def test_the_window_is_kept_to(comparison: Compare) -> None:
