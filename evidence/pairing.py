@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from comparison.observations import Bools, Floats, Observations, Outcome, Pairs
 from evidence.rows import NO_PAIR, OUTCOMES, Choice, Role, Rows
 
-SETTLED_AFTER_S: Final = 25.0
+SETTLED_AFTER_S: Final = 35.0
 """A pair's second row comes this long after the request at the latest: a shadow may wait as long as it may take."""
 LEAST_S: Final = 1e-9
 """A stage that took no time that a clock can see took this long: logarithms need one above 0."""

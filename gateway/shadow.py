@@ -76,7 +76,7 @@ class Shadows:
         clock: StageClock,
         primary: asyncio.Future[Answer],
     ) -> None:
-        """Send `pictures` to `side` too, if there is room. Returns at once and raises nothing.
+        """Send `pictures` to `side` too, if there is room, once the primary has ended. Returns at once, raises nothing.
 
         `question`: the primary's, which is of a pair. `primary`: its answer, cancelled if there is none. Its pictures
         are not needed.
@@ -116,10 +116,12 @@ class Shadows:
         try:
             with withheld(self._log) as row:
                 row.record(self._dropped(side, copy, pictures, clock))  # unless it comes to more
+                # At the same time the two would take the cores, and this event loop, from each other.
+                await asyncio.wait([primary])
                 with self._catalogue.using(side.spec):
                     answer = await self._answer(side, copy, pictures, clock, row)
-                if answer is not None:
-                    await self._compare(question, answer, primary, row)
+                if answer is not None and not primary.cancelled():
+                    await self._compare(question, primary.result(), answer, row)
         except TandemError as error:
             _log.info("shadow_failed", model=side.spec.name, runtime=side.runtime, code=error.code, detail=str(error))
         except Exception:  # a fault of ours: nobody else would hear of it
@@ -143,14 +145,10 @@ class Shadows:
             )
             return await self._inference.ask(side.runtime, copy, pictures, clock, role="shadow", places=held, log=log)
 
-    async def _compare(
-        self, question: Question, answer: Answer, primary: asyncio.Future[Answer], row: Withheld
-    ) -> None:
-        await asyncio.wait([primary])
-        if not primary.cancelled():
-            own, first = replace(question, deadline=self._deadline()), primary.result()
-            compared = await self._inference.agreement(own, first.found, answer.found, row=row)
-            self._disagreements.offer(own, first, answer, compared)
+    async def _compare(self, question: Question, first: Answer, answer: Answer, row: Withheld) -> None:
+        own = replace(question, deadline=self._deadline())
+        compared = await self._inference.agreement(own, first.found, answer.found, row=row)
+        self._disagreements.offer(own, first, answer, compared)
 
     def _dropped(self, side: Side, copy: Question, pictures: Sequence[Picture], clock: StageClock) -> Row:
         cold, seconds = self._health.cold(side.runtime, ModelRef.of(side.spec)), dict(clock.seconds)
