@@ -5,7 +5,8 @@ of version 2 sleeps before each batch. Each of these is asked for by `compare`, 
 by chance, and `GET /v1/comparison` is looked at again and again meanwhile:
 
 - a target against itself: no difference may be claimed at any look;
-- torch@1 against torch@2: the difference must be claimed, and be what was planted.
+- torch@1 against torch@2: the difference must be claimed, and be what was planted;
+- tf@1 shadowed by tf@2, which differ in nothing: what the order does must be small.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from tests.support.stack import ROOT, Stack, running_stack
 
 PLANTED_MS = 20.0
 WITHIN_MS = 2.0
+ORDER_LIMIT = 0.05
+"""What a shadow's coming second may make of a ratio: what a comparison calls worth showing."""
 SAMPLES = [(ROOT / f"models/digits/samples/{digit}.png").read_bytes() for digit in range(10)]
 Json = dict[str, Any]
 
@@ -60,6 +63,20 @@ class Live:
         self._console.print(f"  torch@1 − torch@2: {_interval(difference)} ms (one look)")
         return bool(last["faster"] == "torch@1" and abs(difference["estimate"] + PLANTED_MS) <= WITHIN_MS)
 
+    def order(self, requests: int) -> bool:
+        """Whether a shadow looks as fast as its primary, where both are the same files on one runtime."""
+        policy = {"policy": "shadow", "primary": "tf@1", "shadow": "tf@2"}
+        headers = {"authorization": f"Bearer {(self._stack.var / 'admin.key').read_text().strip()}"}
+        self._client.put("/v1/models/digits/routing", json=policy, headers=headers).raise_for_status()
+        since = ""
+        for _ in range(2):  # the first time to warm up: what has just become ready is left out
+            since = datetime.now(UTC).isoformat()
+            for number in range(requests):
+                self._upload("predict", number)
+        ratio = self._look("tf@1", "tf@2", since, requests)["paired"]["ratio"]
+        self._console.print(f"tf@1 shadowed by tf@2, the same files: a/b {_interval(ratio)} (one look)")
+        return bool(abs(ratio["estimate"] - 1) <= ORDER_LIMIT)
+
     def warm_up(self, targets: str, requests: int) -> None:
         """What has just become ready is left out of a comparison."""
         for number in range(requests):
@@ -75,11 +92,11 @@ class Live:
         return looks
 
     def _compare(self, targets: str, number: int) -> None:
-        self._client.post(
-            "/v1/models/digits/compare",
-            params={"targets": targets, "mode": "sequential"},
-            files={"image": SAMPLES[number % len(SAMPLES)]},
-        ).raise_for_status()
+        self._upload("compare", number, targets=targets, mode="sequential")
+
+    def _upload(self, what: str, number: int, **parameters: str) -> None:
+        files = {"image": SAMPLES[number % len(SAMPLES)]}
+        self._client.post(f"/v1/models/digits/{what}", params=parameters, files=files).raise_for_status()
 
     def _look(self, a: str, b: str, since: str, pairs: int) -> Json:
         """The comparison, once all pairs until now are in the log."""
@@ -134,4 +151,5 @@ if __name__ == "__main__":
         right += [
             live.same(target, options.requests, options.requests // options.looks) for target in ("tf", "torch@1")
         ]
+        right.append(live.order(1000))
     sys.exit(0 if all(right) else 1)

@@ -242,12 +242,13 @@ def test_boxes_and_masks_are_compared_too(start: StartShadowing, tmp_path: Path,
 @pytest.mark.usefixtures("hang")
 async def test_a_gateway_that_stops_gives_its_shadows_up(tmp_path: Path, fakes: Fakes) -> None:
     write_store(tmp_path / "store", 1, 2)
+    started = asyncio.Event()
+    fakes["tf"].called = started.set
     app = create_app(Settings(var=tmp_path, warm_up_requests=0, shadow=ShadowSettings(timeout_ms=60_000)), fakes)
     async with asyncio.timeout(_PATIENCE_S), app.router.lifespan_context(app):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
             headers = {"authorization": f"Bearer {load_or_create_admin_key(tmp_path / 'admin.key')}"}
             assert (await client.put(f"{MODEL}/routing", json=SHADOW, headers=headers)).status_code == 200
             assert (await client.post(f"{MODEL}/predict", files=PICTURE)).json()["runtime"] == "torch"
-        while not fakes["tf"].running:
-            await asyncio.sleep(0)
+        await started.wait()
     assert fakes["tf"].running == 0
