@@ -18,7 +18,7 @@ from comparison.verdict import Objection, Verdict, verdict, verdict_unpaired
 from evidence import rows as log
 from evidence.document import Agreement, Comparison, Measure, Paired, Quantiles, Target, Unpaired, target_names
 from evidence.figures import distribution, measured, series, target_figures
-from evidence.pairing import Indices, Sorted, compared_s, observations, paired, sort
+from evidence.pairing import FIXED_ORDER, Indices, Sorted, compared_s, observations, paired, sort
 from evidence.rows import Rows
 
 COLD_LIMIT = 0.05
@@ -43,8 +43,7 @@ def compare(
     found = sort(rows, same=a == b, until=until)
     names = target_names(a, b)
     pairs = paired(rows, found)
-    whole = (found.a >= 0) & (found.b >= 0)
-    agreed, difference = _agreement(rows, np.concatenate([found.a[whole], found.b[whole]]))
+    agreed, difference = _agreement(rows, found.judged)
     objections = _objections(environment, names, found)
     by_pairs = verdict(*names, pairs, agreed, objections)
     sides = _spread(rows, found)
@@ -170,6 +169,11 @@ def _notes(rows: Rows, found: Sorted, names: tuple[str, str]) -> list[str]:
         notes.append(
             f"{name} was called first in every pair: what the order does is in the ratio. Of compare requests it is "
             "random."
+        )
+    if not len(found.a) and found.excluded.get(FIXED_ORDER):
+        notes.append(
+            "Every shadow was asked after its primary: that says whether they agree, not which is faster. Give the "
+            "policy a control_rate."
         )
     if lost := int((~whole).sum()):
         notes.append(f"Pairs of which one row is not in the log count as dropped: {lost:,}.")

@@ -17,6 +17,8 @@ SETTLED_AFTER_S: Final = 35.0
 LEAST_S: Final = 1e-9
 """A stage that took no time that a clock can see took this long: logarithms need one above 0."""
 
+FIXED_ORDER: Final = "asked in a fixed order"
+
 Indices = NDArray[np.int64]
 _OUTCOME: Final = np.array(
     [{"ok": Outcome.OK, "deadline_exceeded": Outcome.TIMED_OUT, "dropped": Outcome.DROPPED}.get(name, Outcome.FAILED)
@@ -34,6 +36,8 @@ class Sorted:
     a: Indices
     """For each pair, in order of time, the row of a; -1 where it is lost."""
     b: Indices
+    judged: Indices
+    """Rows of pairs, in whatever order they were asked: those that say whether both agree."""
     one_cold: int
     """Pairs left out because one side alone was cold."""
     pairs_seen: int
@@ -74,6 +78,9 @@ def sort(rows: Rows, *, same: bool, until: float) -> Sorted:
     seen = len(pairs.first)
     one_cold = int((rows["cold"][pairs.first] ^ _at(rows["cold"], pairs.second)).sum())
     pairs = status.leave_out("cold", pairs, _either(rows["cold"], pairs))
+    judged = np.concatenate([pairs.first, pairs.second[pairs.second >= 0]])
+    # A primary is always asked before its shadow: what that does would be taken for a difference.
+    pairs = status.leave_out(FIXED_ORDER, pairs, _either(rows["role"] == Role.PRIMARY, pairs))
     status.set("", pairs)
     swap = which[pairs.first] == 1
     a, b = np.where(swap, pairs.second, pairs.first), np.where(swap, pairs.first, pairs.second)
@@ -82,7 +89,7 @@ def sort(rows: Rows, *, same: bool, until: float) -> Sorted:
     unpaired = tuple(np.flatnonzero(alone & (which == side)) for side in (0, 1))
     for side in unpaired:
         status.reasons[side] = 0
-    return Sorted(which, a, b, one_cold, seen, (unpaired[0], unpaired[1]), status.counts())
+    return Sorted(which, a, b, judged, one_cold, seen, (unpaired[0], unpaired[1]), status.counts())
 
 
 def observations(rows: Rows, chosen: Indices, seconds: Floats) -> Observations:

@@ -39,6 +39,8 @@ class Plan:
     policy: str
     """How the primary was chosen: the policy's name, or `named` where the request names the runtime."""
     shadow: Side | None = None
+    control: bool = False
+    """Whether the primary is asked again, as a shadow, beside the other one."""
 
 
 class Router:
@@ -77,6 +79,7 @@ class Router:
             primary or Side(route.target.runtime, named),
             kept.policy.policy,
             self._shadow(model, route, primary, version),
+            route.control,
         )
 
     def pair(self, model: str, targets: TargetPair, *, version: int | None) -> tuple[Side, Side]:

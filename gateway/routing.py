@@ -77,6 +77,8 @@ class Route:
 
     target: Target
     shadow: Target | None = None
+    control: bool = False
+    """Whether the target is asked again, too, as a shadow: in an order by chance with the other one."""
 
 
 @dataclass(frozen=True)
@@ -178,13 +180,18 @@ class Shadow(_Policy):
     shadow: TargetName
     sample_rate: float = Field(1.0, ge=0, le=1, allow_inf_nan=False)
     """Share of the requests that are shadowed."""
+    control_rate: float = Field(0.2, ge=0, le=1, allow_inf_nan=False)
+    """Share of the shadowed requests about which the primary is asked again, too, in an order by chance with the
+    shadow: these say which one is faster. The others say whether both agree."""
 
     @property
     def targets(self) -> Sequence[Target]:
         return [self.primary, self.shadow]
 
     def route(self, key: str | None, chance: random.Random, present: Present) -> Route:  # noqa: ARG002
-        return Route(self.primary, self.shadow if chance.random() < self.sample_rate else None)
+        if chance.random() >= self.sample_rate:
+            return Route(self.primary)
+        return Route(self.primary, self.shadow, control=chance.random() < self.control_rate)
 
 
 class Fastest(_Policy):
@@ -277,7 +284,9 @@ class Canary(_Policy):
         unit = chance.random() if key is None else _unit(f"{self.to} {key}")
         ours, other = (self.to, self.from_) if unit < self.share(present.progress) else (self.from_, self.to)
         running = present.progress is not None and present.progress.state == "running"
-        return Route(ours, other if running and chance.random() < self.sample_rate else None)
+        if not running or chance.random() >= self.sample_rate:
+            return Route(ours)
+        return Route(ours, other, control=True)
 
 
 Policy = Annotated[Fixed | Weighted | Shadow | Fastest | Canary, Field(discriminator="policy")]

@@ -83,9 +83,12 @@ class Service:
         pictures = await self._prepare(question, images, clock, role="primary")
         if plan.shadow is None:
             return await self._ask(plan.primary.runtime, question, pictures, clock, role="primary", log=self._log)
-        question = replace(question, origin=replace(question.origin, pair=self._pair()))
+        paired = replace(question, origin=replace(question.origin, pair=self._pair()))
         said: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._shadows.offer(plan.shadow, question, pictures, clock, said)
+        control = plan.primary if plan.control else None
+        self._shadows.offer(plan.shadow, paired, pictures, clock, said, control)
+        if control is None:
+            question = paired
         try:
             answer = await self._ask(plan.primary.runtime, question, pictures, clock, role="primary", log=self._log)
             said.set_result(replace(answer, pictures=()))  # nothing large waits for a slow shadow

@@ -24,6 +24,10 @@ Rate = Annotated[
         "--rate", help="shadow, canary: share of the requests that the other target is asked about too, 0 to 1."
     ),
 ]
+Control = Annotated[
+    float | None,
+    typer.Option("--control", help="shadow: share of those about which the primary is asked again as well, 0 to 1."),
+]
 Explore = Annotated[
     float | None,
     typer.Option("--explore", help="fastest: share of the requests that the slower targets answer, 0 to 1."),
@@ -55,6 +59,7 @@ def set_(
     name: Name,
     policy: Annotated[list[str], typer.Argument(metavar="POLICY...", help="As in the examples.")],
     rate: Rate = None,
+    control: Control = None,
     explore: Explore = None,
     steps: Steps = None,
     hold: Hold = None,
@@ -78,7 +83,7 @@ def set_(
     """
     kind, arguments = (policy[0], policy[1:]) if policy[0] in _POLICIES else ("fixed", policy)
     given = {
-        "--rate": rate, "--explore": explore, "--steps": steps, "--hold": hold,
+        "--rate": rate, "--control": control, "--explore": explore, "--steps": steps, "--hold": hold,
         "--max-latency-ratio": max_latency_ratio, "--max-error-rate": max_error_rate, "--min-agreement": min_agreement,
     }  # fmt: skip
     for option in (name for name, value in given.items() if value is not None):
@@ -88,7 +93,14 @@ def set_(
     guards = _given(latency_ratio=max_latency_ratio, error_rate=max_error_rate, agreement=min_agreement)
     if kind == "canary" and rate == 0 and min_agreement is None:
         guards["agreement"] = None  # without samples there is none
-    wanted |= _given(sample_rate=rate, explore=explore, hold_s=hold, steps=_shares(steps), guards=guards or None)
+    wanted |= _given(
+        sample_rate=rate,
+        control_rate=control,
+        explore=explore,
+        hold_s=hold,
+        steps=_shares(steps),
+        guards=guards or None,
+    )
     with Client(url or local_url(), admin_key(url)) as client, gateway_says():
         _print(client.set_routing(name, wanted), as_json)
 
@@ -142,7 +154,7 @@ _POLICIES: dict[str, Callable[[Sequence[str]], Json]] = {
     "fastest": _fastest,
     "canary": _canary,
 }
-_OPTIONS = {"--rate": ("shadow", "canary"), "--explore": ("fastest",)} | dict.fromkeys(
+_OPTIONS = {"--rate": ("shadow", "canary"), "--control": ("shadow",), "--explore": ("fastest",)} | dict.fromkeys(
     ("--steps", "--hold", "--max-latency-ratio", "--max-error-rate", "--min-agreement"), ("canary",)
 )
 """The policies that each belongs to."""
@@ -184,7 +196,8 @@ def _sentence(answer: Json) -> str:
         return "weighted, " + ", ".join(f"{target}={weight:g}" for target, weight in answer["weights"].items())
     if answer["policy"] == "shadow":
         rate = f"{answer['sample_rate']:.4g} of the requests"
-        return f"{answer['primary']} answers, {answer['shadow']} shadows {rate}"
+        control = f"{answer['control_rate']:.4g} of these"
+        return f"{answer['primary']} answers, {answer['shadow']} shadows {rate}, with a control for {control}"
     if answer["policy"] == "fastest":
         expected = ((target, answer["expected_ms"].get(target)) for target in answer["targets"])
         known = (f"{target} {'not known' if each is None else f'{each:.1f} ms'}" for target, each in expected)

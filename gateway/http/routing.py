@@ -89,7 +89,9 @@ PolicyInForce = Annotated[
 _EXAMPLES = {
     "fixed": {"value": {"policy": "fixed", "target": "torch"}},
     "weighted": {"value": {"policy": "weighted", "weights": {"torch": 0.9, "tf@2": 0.1}}},
-    "shadow": {"value": {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 1.0}},
+    "shadow": {
+        "value": {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 1.0, "control_rate": 0.2}
+    },
     "fastest": {"value": {"policy": "fastest", "targets": ["torch", "tf"], "explore": 0.05}},
     "canary": {
         "value": {

@@ -105,6 +105,26 @@ def test_a_shadowed_request_is_a_pair_whose_second_row_says_whether_they_agree(
     assert reached(shadow) == list(STAGES)
 
 
+def test_a_control_is_of_the_pair_in_its_primarys_place_and_in_either_order(
+    client: httpx.Client, tmp_path: Path, logged: Logged
+) -> None:
+    set_policy(client, tmp_path, "digits", {**SHADOW, "control_rate": 1})
+    for number in range(20):
+        client.post(PREDICT, files=PICTURE)
+        logged(3 * (number + 1))
+    rows = logged(60)
+    primaries = [row for row in rows if row["role"] == "primary"]
+    assert {some(row, "runtime", "pair", "side") for row in primaries} == {("torch", None, 0)}
+    controls, shadows = ([row for row in rows if row["role"] == "shadow" and row["side"] == side] for side in (0, 1))
+    assert (len(controls), len(shadows), len({row["pair"] for row in shadows})) == (20, 20, 20)
+    for control, shadow in zip(controls, shadows, strict=True):
+        assert control["pair"] == shadow["pair"] is not None
+        assert some(control, "runtime", "compared") == ("torch", None)
+        assert some(shadow, "runtime", "compared", "agreeing") == ("tf", 1, 1)
+        assert reached(control) == reached(shadow) == list(STAGES)
+    assert {some(row, "called") for row in controls} == {(0,), (1,)}
+
+
 def test_a_comparison_is_a_pair_in_either_order(client: httpx.Client, logged: Logged) -> None:
     for number in range(20):
         client.post(COMPARE, files=PICTURE, params={"mode": "sequential" if number % 2 else "parallel"})

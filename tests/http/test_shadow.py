@@ -14,12 +14,13 @@ from gateway.app import create_app
 from gateway.errors import RuntimeFailed, RuntimeUnavailable
 from gateway.http.keys import load_or_create_admin_key
 from gateway.settings import Settings, ShadowSettings
+from modelkit.spec import RuntimeName
 from tests.conftest import Fakes, StartGateway
 from tests.support.packages import write_store
 from tests.support.pictures import encode, plain
 
 MODEL = "/v1/models/digits"
-SHADOW: dict[str, object] = {"policy": "shadow", "primary": "torch", "shadow": "tf"}
+SHADOW: dict[str, object] = {"policy": "shadow", "primary": "torch", "shadow": "tf", "control_rate": 0}
 PICTURE = {"image": encode(plain(7))}
 _PATIENCE_S = 30.0
 
@@ -203,15 +204,43 @@ def test_shadows_take_no_places_of_requests_for_the_same_runtime(start: StartSha
     assert ask(client, runtime="tf", timeout_ms=50).json()["code"] == "deadline_exceeded"  # not: overloaded
 
 
+def test_a_control_asks_the_primarys_target_again_in_either_order(start: StartShadowing, fakes: Fakes) -> None:
+    asked: list[object] = []
+    for name, fake in fakes.items():
+        fake.called = lambda name=name: asked.append(name)
+    client = start({**SHADOW, "control_rate": 1})
+    orders = set()
+    for number in range(20):
+        ask(client)
+        until(lambda number=number: len(asked) == 3 * (number + 1))  # type: ignore[misc]
+        assert asked[-3] == "torch"
+        orders.add(tuple(asked[-2:]))
+    until(lambda: shadows(client) == shadows(client, runtime="torch") == 20)
+    assert orders == {("torch", "tf"), ("tf", "torch")}
+    assert count(client, 'tandem_agreement_total{model="digits",outcome="agree"}') == 20
+
+
+@pytest.mark.parametrize(("failing", "other"), [("torch", "tf"), ("tf", "torch")])
+def test_of_a_shadow_and_its_control_one_failing_does_not_keep_the_other_from_being_asked(
+    start: StartShadowing, fakes: Fakes, failing: RuntimeName, other: str
+) -> None:
+    client = start({**SHADOW, "control_rate": 1})
+    fakes[failing].error = RuntimeFailed("It broke.")
+    for _ in range(10):
+        ask(client)
+    until(lambda: shadows(client, runtime=other) == 10)
+    until(lambda: shadows(client, "runtime_failed", runtime=failing) == 10)
+
+
 def test_a_target_can_be_shadowed_by_itself(start: StartShadowing) -> None:
-    client = start({"policy": "shadow", "primary": "tf", "shadow": "tf"})
+    client = start({**SHADOW, "primary": "tf", "shadow": "tf"})
     assert ask(client).json()["runtime"] == "tf"
     until(lambda: count(client, 'tandem_agreement_total{model="digits",outcome="agree"}') == 1)
     assert shadows(client) == 1
 
 
 def test_two_versions_on_one_runtime_can_be_compared(start: StartShadowing) -> None:
-    client = start({"policy": "shadow", "primary": "torch@2", "shadow": "torch@1"})
+    client = start({**SHADOW, "primary": "torch@2", "shadow": "torch@1"})
     assert ask(client).json()["version"] == "2"
     until(lambda: count(client, "tandem_agreement_total") == 1)
     assert shadows(client, runtime="torch", version=1) == 1

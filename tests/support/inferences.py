@@ -52,11 +52,12 @@ def row(target: Target = TORCH, rpc_s: float | None = 0.005, **columns: Any) -> 
 def pair(
     number: int, time: float, a_s: float | None, b_s: float | None, *, a: Target = TORCH, b: Target = TF, **both: Any
 ) -> tuple[Row, Row]:
-    """A primary and its shadow, which agree."""
-    common = {"pair": number, "time": time, "policy": "shadow"} | both
+    """Two shadows of one request, in an order by chance, which agree."""
+    common = {"pair": number, "time": time, "policy": "shadow", "role": "shadow"} | both
+    first = number >> 1 & 1
     return (
-        row(a, a_s, **common),
-        row(b, b_s, side=1, called=1, role="shadow", compared=1, agreeing=1, score_difference=1e-6)
+        row(a, a_s, **{"called": first} | common),
+        row(b, b_s, side=1, called=1 - first, compared=1, agreeing=1, score_difference=1e-6)
         | {name: value for name, value in common.items() if value is not None},
     )
 

@@ -38,14 +38,14 @@ def tandem(*arguments: str) -> Result:
             "weighted, torch=0.9, tf@1=0.1",
         ),
         (
-            ["shadow", "torch", "tf", "--rate", "0.5"],
-            {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 0.5},
-            "torch answers, tf shadows 0.5 of the requests",
+            ["shadow", "torch", "tf", "--rate", "0.5", "--control", "0.1"],
+            {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 0.5, "control_rate": 0.1},
+            "torch answers, tf shadows 0.5 of the requests, with a control for 0.1 of these",
         ),
         (
             ["shadow", "torch", "torch@1"],
-            {"policy": "shadow", "primary": "torch", "shadow": "torch@1", "sample_rate": 1.0},
-            "torch answers, torch@1 shadows 1 of the requests",
+            {"policy": "shadow", "primary": "torch", "shadow": "torch@1", "sample_rate": 1.0, "control_rate": 0.2},
+            "torch answers, torch@1 shadows 1 of the requests, with a control for 0.2 of these",
         ),
         (
             ["fastest", "torch", "tf@1", "--explore", "0.1"],

@@ -60,7 +60,7 @@ def test_what_is_no_target_is_refused_with_what_is(text: object) -> None:
     [
         {"policy": "fixed", "target": "torch@2"},
         {"policy": "weighted", "weights": {"torch": 0.9, "tf@2": 0.1}},
-        {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 0.5},
+        {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 0.5, "control_rate": 0.1},
         {"policy": "fastest", "targets": ["torch", "tf@2"], "explore": 0.1},
         {
             "policy": "canary",
@@ -171,8 +171,16 @@ def test_shadows_are_sampled_at_their_rate_and_the_primary_is_always_the_same() 
 
 @pytest.mark.parametrize(("rate", "expected"), [(0.0, Route(TORCH)), (1.0, Route(TORCH, TF))], ids=["none", "all"])
 def test_a_rate_of_0_shadows_none_and_1_shadows_all(rate: float, expected: Route) -> None:
-    policy = Shadow(policy="shadow", primary=TORCH, shadow=TF, sample_rate=rate)
+    policy = Shadow(policy="shadow", primary=TORCH, shadow=TF, sample_rate=rate, control_rate=0)
     assert {policy.route(None, CHANCE, NOW) for _ in range(1000)} == {expected}
+
+
+def test_of_the_shadowed_requests_a_share_asks_the_primary_again() -> None:
+    policy = Shadow(policy="shadow", primary=TORCH, shadow=TF, sample_rate=0.5, control_rate=0.2)
+    count = Counter(policy.route(None, CHANCE, NOW) for _ in range(20_000))
+    shares = {route: count[route] / 20_000 for route in count}
+    wanted = {Route(TORCH): 0.5, Route(TORCH, TF): 0.4, Route(TORCH, TF, control=True): 0.1}
+    assert shares == pytest.approx(wanted, abs=0.02)
 
 
 def fastest(*targets: Target, explore: float = 0.0) -> Fastest:
