@@ -1,7 +1,7 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench prove proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
@@ -13,6 +13,7 @@ help:
 	$(info make test-compose-official   the same with the official images of TensorFlow Serving and Grafana)
 	$(info make check   formatting, lint, types, generated files)
 	$(info make bench   measure each part of the way of a request)
+	$(info make prove   what the comparison says where the truth is known: a hung shadow, wrong labels, a planted delay; ten minutes)
 	$(info make proto   compile the .proto files)
 	$(info make setup   only make the environments)
 	$(info make clean   remove the environments and caches; var/ with models, keys and logs stays)
@@ -67,6 +68,11 @@ check:
 
 bench: setup
 	.venv/bin/python -m loadtests.bench
+
+prove: setup
+	.venv/bin/python -m loadtests.prove_shadow
+	.venv/bin/python -m loadtests.prove_labels
+	.venv/bin/python -m loadtests.prove_live
 
 proto:
 	@$(PYTHON) -m tandem.bootstrap .venv
