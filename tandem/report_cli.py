@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from evidence.document import Comparison
 from tandem.client import Client
+from tandem.keys import admin_key
 from tandem.models_cli import gateway_says
 from tandem.report.content import warnings
+from tandem.report.disagreements import Kept, read_kept
 from tandem.report.load import LoadRun, parse_price, read_load
 from tandem.report.requirement import Judged, Requirement, State
 from tandem.terminal import EXIT_FAILED, EXIT_USAGE, Url, fail, local_url
@@ -44,6 +46,9 @@ def report(
         list[str] | None,
         typer.Option(metavar="FIGURE<=NUMBER", help="End with 1 if it is broken, with 4 if that is not known yet."),
     ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, max=50, help="Draw so many disagreements into the page. Pictures are private.")
+    ] = 0,
     load: Annotated[Path | None, typer.Option(metavar="FILE", help="A load run's summary: throughput, cost.")] = None,
     price: Annotated[
         list[str] | None, typer.Option(metavar="RUNTIME=PRICE", help="What an hour of its workers costs.")
@@ -65,34 +70,42 @@ def report(
     prices = _usage(lambda: dict(parse_price(each) for each in price or ()))
     runs = _usage(lambda: read_load(load, prices)) if load else []
     asked = {"model": model, "window": window, "since": since, "a": a, "b": b}
-    with Client(url or local_url()) as client, gateway_says():
+    if pictures and out is None:
+        fail("--pictures draws into the page: name its file with --out.", EXIT_USAGE)
+    with Client(url or local_url(), admin_key(url)) as client, gateway_says():
         answer = client.comparison({name: value for name, value in asked.items() if value is not None})
-    try:
-        comparison = Comparison.model_validate(answer)
-    except ValidationError:
-        fail("The gateway's answer is of another version of Tandem than this command.", EXIT_FAILED)
+        try:
+            comparison = Comparison.model_validate(answer)
+        except ValidationError:
+            fail("The gateway's answer is of another version of Tandem than this command.", EXIT_FAILED)
+        kept = read_kept(client, comparison, pictures) if out is not None or as_markdown else []
     judged = _usage(lambda: [each.judge(comparison) for each in requirements])
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False))
-    _show(comparison, judged, runs, out, "json" if as_json else "markdown" if as_markdown else "line")
+    _show(comparison, judged, runs, kept, out, "json" if as_json else "markdown" if as_markdown else "line")
     if status := _exit_status(judged):
         raise typer.Exit(status)
 
 
 def _show(
-    comparison: Comparison, judged: Sequence[Judged], load: Sequence[LoadRun], out: Path | None, form: str
+    comparison: Comparison,
+    judged: Sequence[Judged],
+    load: Sequence[LoadRun],
+    kept: Sequence[Kept],
+    out: Path | None,
+    form: str,
 ) -> None:
     if out is not None:
         from tandem.report.rendering import html  # with jinja2, which only a report needs
 
         try:
-            out.write_text(html(comparison, judged, load), encoding="utf-8")
+            out.write_text(html(comparison, judged, load, kept), encoding="utf-8")
         except OSError as error:
             fail(f"{out} cannot be written: {error.strerror}.", EXIT_USAGE)
     if form == "markdown":
         from tandem.report.rendering import markdown
 
-        typer.echo(markdown(comparison, judged, load), nl=False)
+        typer.echo(markdown(comparison, judged, load, kept), nl=False)
     elif form == "line":
         for line in [*warnings(comparison), comparison.verdict]:
             typer.echo(line)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tandem.client import Json
 
@@ -70,6 +71,11 @@ def disagreements_table(disagreements: Iterable[Json]) -> Table:
         when = datetime.fromisoformat(each["time"]).astimezone(UTC)
         table.add_row(str(each["id"]), f"{when:%Y-%m-%d %H:%M:%S}Z", each["model"], escape(each["request_id"]), *said)
     return table
+
+
+def said_in_short(predictions: Sequence[Json]) -> str:
+    """The best class and its score, or how many there are of each class, in plain text."""
+    return Text.from_markup(_in_short(predictions)).plain
 
 
 def failed_row(table: Table, image: Path, problem: Json) -> None:

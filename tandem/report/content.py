@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from evidence.document import Comparison, Measured, Quantiles
+from tandem.report.disagreements import Kept
 from tandem.report.load import LoadRun
 from tandem.report.requirement import Judged
 
@@ -46,10 +47,13 @@ def summary(comparison: Comparison, judged: Sequence[Judged]) -> Iterator[Table]
     yield _between(comparison)
 
 
-def details(comparison: Comparison, load: Sequence[LoadRun]) -> Iterator[Table]:
+def details(comparison: Comparison, load: Sequence[LoadRun], kept: Sequence[Kept]) -> Iterator[Table]:
     yield _targets(comparison)
     yield _stages(comparison)
     yield _agreement(comparison)
+    if kept:
+        rows = [(str(each.id), each.time, each.request_id, *each.said) for each in kept]
+        yield Table("Disagreements", ("id", "time, UTC", "request", *comparison.runtimes), rows, "Those that are kept.")
     if load:
         yield _load(load)
     yield _counted(comparison)

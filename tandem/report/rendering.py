@@ -10,6 +10,7 @@ from evidence.document import Comparison
 from tandem.report import content
 from tandem.report.charts import charts
 from tandem.report.content import Table
+from tandem.report.disagreements import Kept
 from tandem.report.load import LoadRun
 from tandem.report.requirement import Judged
 
@@ -24,7 +25,7 @@ READING = (
 )
 
 
-def html(comparison: Comparison, judged: Sequence[Judged], load: Sequence[LoadRun]) -> str:
+def html(comparison: Comparison, judged: Sequence[Judged], load: Sequence[LoadRun], kept: Sequence[Kept] = ()) -> str:
     environment = Environment(
         loader=PackageLoader("tandem.report", ""),
         autoescape=True,
@@ -39,18 +40,21 @@ def html(comparison: Comparison, judged: Sequence[Judged], load: Sequence[LoadRu
         period=content.period(comparison),
         charts=list(charts(comparison)),
         summary=list(content.summary(comparison, judged)),
-        details=list(content.details(comparison, load)),
+        details=list(content.details(comparison, load, kept)),
+        drawn=[each for each in kept if each.drawing is not None],
         reading=READING,
     )
 
 
-def markdown(comparison: Comparison, judged: Sequence[Judged], load: Sequence[LoadRun]) -> str:
+def markdown(
+    comparison: Comparison, judged: Sequence[Judged], load: Sequence[LoadRun], kept: Sequence[Kept] = ()
+) -> str:
     """Without charts."""
     lines = [f"# {content.title(comparison)}", "", f"**{comparison.verdict}**", ""]
     if warnings := content.warnings(comparison):
         lines += [*(f"- {warning}" for warning in warnings), ""]
     lines.append(content.period(comparison))
-    for table in (*content.summary(comparison, judged), *content.details(comparison, load)):
+    for table in (*content.summary(comparison, judged), *content.details(comparison, load, kept)):
         lines += ["", f"## {table.title}", *_rows(table)]
         if table.note:
             lines += ["", table.note]

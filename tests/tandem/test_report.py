@@ -22,9 +22,11 @@ from tandem.report.charts import charts
 from tandem.report.load import read_load
 from tandem.report.rendering import html, markdown
 from tandem.report.requirement import Requirement, State
-from tests.conftest import StartGateway
+from tests.conftest import Fakes, StartGateway
 from tests.support.inferences import TF, TORCH, pairs, row, write, write_log
+from tests.support.pictures import encode, plain
 from tests.support.stack import free_ports
+from tests.support.waiting import wait_until
 
 START = 1_711_872_000.0
 
@@ -78,6 +80,29 @@ def test_a_report_is_a_page_json_markdown_or_a_line(local: httpx.Client, tmp_pat
     assert "<h1>digits: torch against tf</h1>" in page.read_text()
 
 
+def test_kept_disagreements_are_listed_and_drawn_into_the_page(
+    start_gateway: StartGateway, fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start_gateway(disagreements={"max_count": 10})
+    monkeypatch.setenv("TANDEM_VAR", str(tmp_path))
+    monkeypatch.setenv("TANDEM_HTTP__PORT", str(client.base_url.port))
+    fakes["tf"].offset = 1
+    files = {"image": encode(plain(7))}
+    for _ in range(3):
+        client.post("/v1/models/digits/compare", files=files, headers={"x-request-id": "seen"}).raise_for_status()
+    kept = 'tandem_disagreements_total{model="digits",outcome="kept"} 3.0'
+    wait_until(lambda: kept in client.get("/metrics").text, lambda: client.get("/metrics").text, pause_s=0.05)
+    page = tmp_path / "report.html"
+    said = tandem("--model", "digits", "--out", str(page), "--pictures", "2", "--markdown")
+    assert said.exit_code == 0, said.stderr
+    assert len(re.findall(r"\| \d+ \| [-0-9: ]+ \| seen \| 7 0.9100 \| 8 0.9100 \|", said.stdout)) == 3
+    assert page.read_text().count('<img src="data:image/png;base64,') == 2
+    key = tmp_path / "admin.key"
+    key.rename(tmp_path / "elsewhere")
+    without = tandem("--model", "digits", "--markdown")
+    assert (without.exit_code, "seen" in without.stdout) == (0, False)
+
+
 @pytest.mark.usefixtures("local")
 @pytest.mark.parametrize(
     ("required", "status", "says"),
@@ -112,6 +137,7 @@ def test_requirements_are_an_exit_status(required: list[str], status: int, says:
         (["--price", "torch=1"], "only known from a load run"),
         (["--load", "none.json"], "none.json cannot be read"),
         (["--load", __file__], "no summary of a load run"),
+        (["--pictures", "3"], "name its file with --out"),
         (["--out", "none/report.html"], "none/report.html cannot be written"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
