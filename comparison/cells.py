@@ -68,7 +68,7 @@ def cells() -> Iterator[Cell]:
             process = Process(memory, slowdown=slowdown)
             yield _cell("tail", f"{100 * (slowdown - 1):.0f} % slower", process, 20_000, planted_tail, 0.05)
     for memory in AUTOCORRELATIONS:
-        yield _cell("many looks", "A/A", Process(memory), 80_000, spaced_looks, 0.1)
+        yield _cell("many looks", "A/A", Process(memory), 80_000, spaced_looks, 0.2)
 
 
 def _cell(
