@@ -59,7 +59,7 @@ def cells() -> Iterator[Cell]:
             for n, weight in ((2_000, 0.5), (14_000, 0.1)):
                 yield Cell("agreement", f"{100 * share:g} % agree", come, n, partial(agreement, share, length), weight)
     for memory in AUTOCORRELATIONS:
-        for n, p, weight in ((20_000, 0.95, 0.1), (50_000, 0.99, 0.05)):
+        for n, p, weight in ((20_000, 0.95, 0.1), (50_000, 0.99, 0.1)):
             yield _cell(
                 "tail coverage", "5 % slower", Process(memory, slowdown=1.05), n, partial(tail_coverage, p), weight
             )
@@ -68,7 +68,7 @@ def cells() -> Iterator[Cell]:
             process = Process(memory, slowdown=slowdown)
             yield _cell("tail", f"{100 * (slowdown - 1):.0f} % slower", process, 20_000, planted_tail, 0.05)
     for memory in AUTOCORRELATIONS:
-        yield _cell("many looks", "A/A", Process(memory), 80_000, spaced_looks, 0.03)
+        yield _cell("many looks", "A/A", Process(memory), 80_000, spaced_looks, 0.2)
 
 
 def _cell(
