@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 import structlog
 
@@ -93,18 +92,10 @@ class Shadows:
         needed. `control`: a target that is asked as well, so that the two that are compared are asked alike, in an
         order by chance.
         """
-        held = sum(picture.tensor.nbytes + len(picture.data or b"") for picture in pictures)
-        copies = self._copies(side, question, control)
-        if self._held_bytes + held > self._settings.max_bytes:
-            for copy in copies:
-                self._drop(copy, "memory_full")
-                self._log.record(self._dropped(copy, pictures, clock))
-        else:
-            bare = [replace(picture, kept=None) for picture in pictures]
-            task = asyncio.create_task(self._run(copies, bare, clock.fork(), primary))
-            self._held_bytes += held
-            self._tasks.add(task)
-            task.add_done_callback(partial(self._done, held))
+        bare = [replace(picture, kept=None) for picture in pictures]
+        task = asyncio.create_task(self._run(self._copies(side, question, control), bare, clock.fork(), primary))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """Nobody waits for shadows: those under way are given up."""
@@ -112,10 +103,6 @@ class Shadows:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._threads.close()
-
-    def _done(self, held: int, task: asyncio.Task[None]) -> None:
-        self._held_bytes -= held
-        self._tasks.discard(task)
 
     def _copies(self, side: Side, question: Question, control: Side | None) -> Sequence[_Copy]:
         """In the order in which they are asked. The primary has been asked before a lone one."""
@@ -141,8 +128,26 @@ class Shadows:
                 held.enter_context(self._catalogue.using(copy.question.spec))
             # At the same time they would take the cores, and this event loop, from each other.
             await asyncio.wait([primary])
+            # Until then the primary's request held the same tensors.
+            if not held.enter_context(self._memory(pictures)):
+                for copy in copies:
+                    self._drop(copy, "memory_full")
+                return
             for copy, row, own in zip(copies, rows, clocks, strict=True):
                 await self._ask(copy, pictures, own, primary, row)
+
+    @contextmanager
+    def _memory(self, pictures: Sequence[Picture]) -> Iterator[bool]:
+        """Gives whether there is room for `pictures` in this block."""
+        wanted = sum(picture.tensor.nbytes + len(picture.data or b"") for picture in pictures)
+        if self._held_bytes + wanted > self._settings.max_bytes:
+            yield False
+            return
+        self._held_bytes += wanted
+        try:
+            yield True
+        finally:
+            self._held_bytes -= wanted
 
     async def _ask(
         self,
