@@ -60,23 +60,22 @@ def named_in(source: Path) -> Iterator[str]:
             yield str(node.value)
 
 
-def entry(dockerfile: Path) -> str:
-    """The module that the image runs."""
+def entries(dockerfile: Path) -> list[str]:
+    """The modules that the images of a Dockerfile run: its targets may run different ones."""
     text = dockerfile.read_text()
     if locustfile := re.search(r'^ENTRYPOINT \["locust", "--locustfile", "([\w/]+)\.py"\]$', text, re.MULTILINE):
-        return locustfile[1].replace("/", ".")
-    found = re.search(r'^ENTRYPOINT \["python", "-m", "([\w.]+)"\]$', text, re.MULTILINE)
-    assert found
-    return found[1] if "." in found[1] else f"{found[1]}.__main__"
+        return [locustfile[1].replace("/", ".")]
+    found = re.findall(r'^ENTRYPOINT \["python", "-m", "([\w.]+)"', text, re.MULTILINE)
+    assert len(found) == text.count("\nENTRYPOINT ")
+    return [module if "." in module else f"{module}.__main__" for module in found]
 
 
 @every_dockerfile
 def test_modules_of_ours_that_the_image_runs_are_in_it(dockerfile: Path) -> None:
-    module = entry(dockerfile)
     there = [ROOT / path for path in copied(dockerfile)]
-    start = file_of(module)
-    assert start, module
-    todo, seen = [start], {start}
+    todo = [start for module in entries(dockerfile) if (start := file_of(module))]
+    assert len(todo) == len(entries(dockerfile))
+    seen = set(todo)
     while todo:
         source = todo.pop()
         assert any(source.is_relative_to(path) for path in there), source.relative_to(ROOT)
