@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,11 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     plan = json.loads(sys.argv[1])
+    for number in (
+        signal.SIGHUP,
+        signal.SIGINT,
+    ):  # whoever runs the tests may ignore them: nohup, a job in the background
+        signal.signal(number, signal.SIG_DFL)
 
     def service(name: str, command: list[str], settings: Settings, environ: Mapping[str, str]) -> Service:
         return Service(name, tuple(command), HERE, environ, settings.logs / f"{name}.log", plan["grace_s"])
