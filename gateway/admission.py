@@ -40,6 +40,11 @@ class Admission:
             self._inflight_gauge.dec(count)
             self._give_back(count)
 
+    @property
+    def full(self) -> bool:
+        """Whether a request that came now would be refused."""
+        return len(self._waiting) >= self._max_queue and (self._free < 1 or bool(self._waiting))
+
     async def _take(self, count: int, deadline: Deadline) -> None:
         if not self._waiting and self._free >= count:
             self._free -= count

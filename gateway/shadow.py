@@ -92,8 +92,14 @@ class Shadows:
         needed. `control`: a target that is asked as well, so that the two that are compared are asked alike, in an
         order by chance.
         """
+        copies = self._copies(side, question, control)
+        if self._places.full:  # what comes of it later is not worth a task now, while the primary is to be asked
+            for copy in copies:
+                self._drop(copy, "queue_full")
+                self._log.record(self._dropped(copy, pictures, clock))
+            return
         bare = [replace(picture, kept=None) for picture in pictures]
-        task = asyncio.create_task(self._run(self._copies(side, question, control), bare, clock.fork(), primary))
+        task = asyncio.create_task(self._run(copies, bare, clock.fork(), primary))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

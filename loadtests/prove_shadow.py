@@ -99,7 +99,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each measurement")
-    parser.add_argument("--in-flight", type=int, default=4, help="callers at once")
+    parser.add_argument("--in-flight", type=int, default=2, help="callers at once; 4 fill a core of the gateway")
     parser.add_argument("--latency-ms", type=float, default=5.0, help="what the fake primary takes")
     options = parser.parse_args()
     unchanged = asyncio.run(run(options.rounds, options.seconds, options.in_flight, options.latency_ms))
