@@ -23,8 +23,10 @@ _log = structlog.get_logger(__name__)
 
 _EVERY_S = 0.25
 """A process that is killed loses what has come since, and during the write: less than a second together."""
-_BATCH_ROWS = 100
-"""In one transaction: what is made of them keeps the interpreter from the event loop for a millisecond."""
+_BATCH_ROWS = 20
+"""In one transaction: what is made of them keeps the interpreter from the event loop for a part of a millisecond."""
+_BREATH_S = 0.001
+"""Between two transactions, so that the event loop has its turn."""
 _BUSY_S = 1.0
 """Longest wait for a lock: short, so that a gateway that stops need not wait longer."""
 _STOP_S = 5.0
@@ -109,6 +111,7 @@ class RequestLog:
             left = self._waiting
             while left > 0:
                 left -= self._write_some()
+                self._stopping.wait(_BREATH_S)
             if time.monotonic() >= self._trim_again_at_s and not self._stopping.is_set():
                 with self._engine.begin() as connection:
                     more = trim(connection, self._bounds, now=time.time())
