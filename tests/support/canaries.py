@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -20,15 +19,8 @@ from gateway.policies import Policies
 from gateway.request_log import TABLE as LOG
 from gateway.routing import Fixed, Progress
 from gateway.routing import Target as Named
+from tests.support.clock import Clock
 from tests.support.comparisons import comparison
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = time.time()
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class Statistics:

@@ -8,14 +8,7 @@ import pytest
 
 from gateway.breaker import FAILURES, OPEN_S, Breaker
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeUnavailable
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.support.clock import Clock
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,8 @@ from gateway.progress import KEPT_EVENTS
 from gateway.routing import Canary, Fixed
 from gateway.routing import Target as Named
 from modelkit import lifecycle
-from tests.support.canaries import Clock, Gateway, Statistics
+from tests.support.canaries import Gateway, Statistics
+from tests.support.clock import Clock
 from tests.support.comparisons import UNKNOWN
 from tests.support.packages import detector_spec, write_packages, write_store
 
@@ -34,7 +36,7 @@ Open = Callable[[], Gateway]
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(time.time())
 
 
 @pytest.fixture

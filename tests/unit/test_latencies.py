@@ -6,16 +6,9 @@ import pytest
 
 from gateway.latencies import CLAIM_S, STALE_S, Latencies
 from gateway.runtimes.base import ModelRef
+from tests.support.clock import Clock
 
 ONE, TWO = ModelRef("digits", 1), ModelRef("digits", 2)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

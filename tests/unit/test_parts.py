@@ -12,16 +12,9 @@ from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, Overloaded
 from gateway.metrics import Metrics
 from gateway.stages import StageClock
+from tests.support.clock import Clock
 
 pytestmark = pytest.mark.anyio
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def test_every_moment_belongs_to_one_stage_and_the_total_is_their_sum() -> None:

@@ -17,20 +17,13 @@ from modelkit import lifecycle
 from modelkit import store as stored
 from modelkit.spec import RuntimeName
 from tests.fakes.runtimes import FakeRuntime
+from tests.support.clock import Clock
 from tests.support.packages import write_store
 
 pytestmark = pytest.mark.anyio
 
 ABSENT = ModelStatus("absent", "It does not have it.")
 ONE, TWO = ModelRef("digits", 1), ModelRef("digits", 2)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 async def until(condition: Callable[[], bool]) -> None:
