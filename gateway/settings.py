@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from modelkit.spec import RuntimeName
+from modelkit.spec import Precision, RuntimeName
 
 Port = int
 _PASSWORD = re.compile(r"(?<=:)[^:@/]+(?=@)")
@@ -82,7 +82,7 @@ class TorchSettings(WorkerSettings):
     metrics_port: Port = Field(8082, ge=1, le=65535)
     """TorchServe's HTTP metrics port (embedded stack)."""
     workers: int = Field(0, ge=0)
-    """Python worker processes for each model (embedded stack); 0: one for each GPU, or one on a machine without."""
+    """Python worker processes for each model (embedded stack); 0: as `TANDEM_WORKERS__REPLICAS` says."""
 
     def at(self, ip: str) -> Self:
         management_host, port = _host_and_port(self.management_address)
@@ -97,6 +97,21 @@ class TfSettings(WorkerSettings):
     """TensorFlow Serving's gRPC address, host:port. Each IP address that a host name stands for is a worker."""
     rest_port: Port = Field(8501, ge=1, le=65535)
     """TensorFlow Serving's HTTP port, with its metrics (embedded stack)."""
+
+
+class WorkersSettings(_Section):
+    """What both runtimes are given alike. docs/fairness.md says what each comes to on either side."""
+
+    precision: Precision = "fp32"
+    """Arithmetic of the packages that are built: fp32, bf16 or fp16. Packages that exist keep theirs."""
+    threads: int = Field(0, ge=0)
+    """CPU threads that a runtime's workers on one machine compute with, together; 0: one for each CPU."""
+    max_batch_size: int = Field(8, ge=1, le=1024)
+    """Most pictures in a worker's batch."""
+    batch_timeout_us: int = Field(0, ge=0, le=10_000_000)
+    """How long a picture may wait for others to make a batch, in microseconds. TorchServe's least is 1000."""
+    replicas: int = Field(0, ge=0)
+    """Batches of a model that a runtime computes at once; 0: one for each GPU, or as measured best on CPUs."""
 
 
 class ShadowSettings(_Section):
@@ -163,6 +178,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
+    workers: WorkersSettings = WorkersSettings()
     shadow: ShadowSettings = ShadowSettings()
     disagreements: DisagreementSettings = DisagreementSettings()
     request_log: RequestLogSettings = RequestLogSettings()

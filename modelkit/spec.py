@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Task = Literal["classify", "detect", "segment"]
 RuntimeName = Literal["torch", "tf"]
+Precision = Literal["fp32", "bf16", "fp16"]
 RUNTIME_NAMES: tuple[RuntimeName, ...] = ("torch", "tf")
 
 
@@ -178,7 +179,7 @@ class ModelSpec(_Part):
     source_sha256: str
     """Digest of everything the package was built from: a difference means that it must be built again."""
     artifacts: dict[RuntimeName, ArtifactRecord]
-    parity: dict[Literal["fp32"], ParityRecord]
+    parity: dict[Precision, ParityRecord]
     """By precision."""
     mismatch_allowed: bool = False
     """The artifacts do not agree, and whoever added the model took it nevertheless (`--allow-mismatch`)."""

@@ -24,6 +24,10 @@ class Output:
     tensors: Tensors
     batch: int | None = None
     """Pictures in the batch that the worker made of it and others, where the worker says so."""
+    queue_s: float | None = None
+    """How long the picture waited in the worker before its batch was computed, in seconds, where the worker says so."""
+    inference_s: float | None = None
+    """How long the batch was computed, in seconds, where the worker says so."""
 
 
 @dataclass(frozen=True)
