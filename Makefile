@@ -1,7 +1,7 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench prove proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench bench-workers prove proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
@@ -13,6 +13,7 @@ help:
 	$(info make test-compose-official   the same with the official images of TensorFlow Serving and Grafana)
 	$(info make check   formatting, lint, types, generated files)
 	$(info make bench   measure each part of the way of a request)
+	$(info make bench-workers   each worker against the bare loop around its artifact, and 50,000 pictures on each: makes the conversion environment, an hour)
 	$(info make prove   what the comparison says where the truth is known: a hung shadow, wrong labels, a planted delay; ten minutes)
 	$(info make proto   compile the .proto files)
 	$(info make setup   only make the environments)
@@ -68,6 +69,10 @@ check:
 
 bench: setup
 	.venv/bin/python -m loadtests.bench
+
+bench-workers: setup
+	@$(PYTHON) -m tandem.bootstrap .venv-convert
+	.venv/bin/python -m loadtests.bench_workers
 
 prove: setup
 	.venv/bin/python -m loadtests.prove_shadow
