@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
@@ -11,8 +12,9 @@ from threadpoolctl import threadpool_limits
 from gateway import log
 from gateway.app import create_app
 from gateway.http.keys import InvalidKeyFile
-from gateway.settings import InvalidSettings, Settings, read_settings
+from gateway.settings import InvalidSettings, Settings, read_settings, unfilled_batches
 
+_log = structlog.get_logger(__name__)
 _DRAIN_S = 10
 
 
@@ -28,6 +30,8 @@ def main() -> None:
 
 def serve(app: FastAPI, settings: Settings) -> None:
     """Serve `app` until SIGTERM or SIGINT; what was accepted is answered first."""
+    for line in unfilled_batches(settings):
+        _log.warning("batches_not_full", detail=line)
     # Masks are small products of matrices, in as many threads as there are CPUs: a second team of threads under each of
     # them makes them several times slower.
     threadpool_limits(1, user_api="blas")

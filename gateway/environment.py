@@ -40,6 +40,11 @@ class Environment:
             "settings": {
                 **{f"{name}.max_inflight": each.max_inflight for name, each in workers.items()},
                 "torch.workers": self._settings.torch.workers,
+                **{
+                    f"workers.{name}": value
+                    for name, value in self._settings.workers
+                    if name not in ("precision", "device")
+                },
                 "shadow.max_inflight": self._settings.shadow.max_inflight,
                 "warm_up_requests": self._settings.warm_up_requests,
             },

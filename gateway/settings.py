@@ -7,6 +7,7 @@ Each is read from the environment: `TANDEM_` and the path to the field, levels j
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
@@ -112,6 +113,8 @@ class WorkersSettings(_Section):
     """How long a picture may wait for others to make a batch, in microseconds. TorchServe's least is 1000."""
     replicas: int = Field(0, ge=0)
     """Batches of a model that a runtime computes at once; 0: one for each GPU, or as measured best on CPUs."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where the embedded stack puts both runtimes; auto: on the GPU if both can compute there, else on the CPU."""
 
 
 class ShadowSettings(_Section):
@@ -228,6 +231,19 @@ def _host_and_port(address: str) -> tuple[str, str]:
 
 def _join(ip: str, port: str) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def unfilled_batches(settings: Settings) -> Iterator[str]:
+    """A sentence for each runtime at which too few pictures are admitted at once to keep its batches full: for each
+    replica a batch that is computed, and one that waits."""
+    workers = settings.workers
+    needed = 2 * workers.max_batch_size * (workers.replicas or 2)
+    for name, runtime in settings.runtimes.items():
+        if runtime.max_inflight < needed:
+            yield (
+                f"TANDEM_{name.upper()}__MAX_INFLIGHT: {runtime.max_inflight} pictures at once do not keep batches of"
+                f" {workers.max_batch_size} full; set it to {needed} or more, or lower TANDEM_WORKERS__MAX_BATCH_SIZE."
+            )
 
 
 class InvalidSettings(Exception):

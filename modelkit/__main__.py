@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from gateway import log
-from gateway.settings import read_settings
+from gateway.settings import InvalidSettings, Settings, read_settings
 from modelkit import add, children, lifecycle, package, parity, samples, serving, spec, verify
 from modelkit import store as stored
+from modelkit.batching import Batching
 from modelkit.bundled import BUNDLED
 from modelkit.files import locked
 from modelkit.parity import ParityFailure
@@ -22,7 +23,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def build(store: Path, view: Path) -> None:
+def build(store: Path, view: Path, settings: Settings) -> None:
     """Bring the packages of the bundled models up to date, and the serving view of every package in the store.
 
     What was removed, and workers may still have loaded, stays in the view: the gateway takes it out.
@@ -31,6 +32,7 @@ def build(store: Path, view: Path) -> None:
     """
     lifecycle.clean_view(store, view)
     with locked(store):
+        serving.update_batching(Batching.of(settings), view)
         for recipe in BUNDLED:
             folder = store / recipe.name / str(recipe.version)
             if not package.is_current(recipe, folder):
@@ -81,12 +83,19 @@ def main() -> None:
     try:
         match arguments.command:
             case "build":
-                build(store, view)
+                build(store, view, read_settings())
             case "add":
                 add_model(arguments.request, store, view)
             case _:
                 verify_model(arguments.request, store)
-    except (children.StepFailed, ParityFailure, add.Refused, verify.CannotVerify, samples.NoSamples) as error:
+    except (
+        InvalidSettings,
+        children.StepFailed,
+        ParityFailure,
+        add.Refused,
+        verify.CannotVerify,
+        samples.NoSamples,
+    ) as error:
         sys.exit(f"modelkit: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,7 +2,7 @@
 
 <serving>/torch/<name>-<version>.mar
 <serving>/tf/<name>/<version>/          a SavedModel
-<serving>/tf/models.config
+<serving>/tf/models.config, batching.config
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from modelkit import children
+from modelkit import batching, children
+from modelkit.batching import Batching
 from modelkit.children import ROOT
 from modelkit.exported import Say
 from modelkit.files import digest, replaced, tree, write_whole
@@ -21,15 +22,19 @@ from modelkit.spec import ModelSpec
 
 
 def update_torch(spec: ModelSpec, package: Path, serving: Path, say: Say) -> None:
-    """Make the archive of `package`, unless the one there was made of it by this worker code. Raises StepFailed."""
+    """Make the archive of `package`, unless the one there was made of it by this worker code for batches like those of
+    the view. Raises StepFailed."""
     archive = serving / "torch" / f"{spec.name}-{spec.version}.mar"
     made_of_file = archive.with_name(f".{archive.stem}.made-of")
-    made_of = f"{digest([package / 'model.yaml'], package)} {digest((ROOT / 'torch_worker').glob('*.py'), ROOT)}\n"
+    batches = Batching.read(serving)
+    options = (f"--batch-size={batches.max_batch_size}", f"--max-batch-delay-ms={batches.max_batch_delay_ms}")
+    sources = digest([package / "model.yaml"], package), digest((ROOT / "torch_worker").glob("*.py"), ROOT)
+    made_of = f"{' '.join((*sources, *options))}\n"
     if archive.exists() and made_of_file.exists() and made_of_file.read_text() == made_of:
         return
     archive.parent.mkdir(parents=True, exist_ok=True)
     say(f"{spec.name}: packing {archive}")
-    children.run("torch", "torch_worker.archive", f"--package={package}", f"--serving={archive.parent}")
+    children.run("torch", "torch_worker.archive", f"--package={package}", f"--serving={archive.parent}", *options)
     _write(made_of_file, made_of)
 
 
@@ -57,6 +62,11 @@ def update_models_config(view: Path) -> None:
         for name in names
     )
     _write(folder / "models.config", f"model_config_list {{\n{entries}}}\n")
+
+
+def update_batching(batches: Batching, view: Path) -> None:
+    """Write how the workers are to join pictures into batches. The archives made before it have what was there then."""
+    _write(batching.path(view), batches.text)
 
 
 def clean(models: Mapping[str, Collection[int]], view: Path) -> None:

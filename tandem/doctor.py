@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ import httpx
 
 from gateway.settings import Settings
 from modelkit import spec as model_spec
-from tandem import environments, stack
+from tandem import devices, environments, fairness, stack
 from tandem.preflight import MIB, Problem, available_memory, check_memory, check_ports
 
 
@@ -41,7 +43,7 @@ def examine(settings: Settings, root: Path = stack.ROOT) -> Iterator[Finding]:
     """Everything that is worth knowing, in the order in which it matters."""
     yield Finding("Python", ok=True, said=f"{platform.python_version()} on {platform.platform()}")
     gpu = environments.has_nvidia_gpu()
-    yield Finding("GPU", ok=True, said="an NVIDIA GPU" if gpu else "none: both runtimes run on the CPU")
+    yield _device(settings)
     yield _checked("memory", check_memory, _memory())
     usage = shutil.disk_usage(root)
     yield Finding("disk", ok=True, said=f"{usage.free // MIB} MiB free")
@@ -55,6 +57,7 @@ def examine(settings: Settings, root: Path = stack.ROOT) -> Iterator[Finding]:
         yield finding
     yield from _packages(settings)
     running = _readiness(settings)
+    yield from _fairness(settings, running is not None)
     if running is None:
         for endpoint in stack.endpoints(settings):
             where = f"port {endpoint.port}"
@@ -73,6 +76,26 @@ def _checked(what: str, check: Callable[[], None], said: str) -> Finding:
     except Problem as problem:
         return Finding(what, ok=False, said=str(problem))
     return Finding(what, ok=True, said=said)
+
+
+def _device(settings: Settings) -> Finding:
+    try:
+        choice = asyncio.run(devices.choose(settings, os.environ))
+    except Problem as problem:
+        return Finding("device", ok=False, said=str(problem))
+    return Finding("device", ok=choice.as_found, said=choice.said)
+
+
+def _fairness(settings: Settings, running: bool) -> Iterator[Finding]:
+    served: list[fairness.Registered] = []
+    if running:
+        with suppress(httpx.HTTPError):  # that it does not answer is said of its models
+            served = fairness.registered(settings)
+    found = list(fairness.differences(settings, served))
+    for difference in found:
+        yield Finding("fairness", ok=False, said=difference)
+    if not found:
+        yield Finding("fairness", ok=True, said=f"both runtimes alike: {fairness.terms(settings)}")
 
 
 def _memory() -> str:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from gateway import settings as gateway_settings
 from gateway.settings import InvalidSettings, Settings
-from tandem.preflight import Endpoint, Problem
+from modelkit import batching
+from tandem.preflight import Endpoint, Problem, available_cpus
 from tandem.supervisor import Service
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,18 +84,19 @@ def is_running(settings: Settings) -> bool:
 def check_environments() -> None:
     """The environments of the workers are there. Raises Problem."""
     for name in ("torch", "tf"):
-        if not _python(name).exists():
+        if not python(name).exists():
             raise Problem(f"{ROOT / f'.venv-{name}'} is missing: run `make setup` in {ROOT}.")
 
 
-def _python(name: str = "") -> Path:
+def python(name: str = "") -> Path:
+    """The interpreter of an environment; of the gateway's where none is named."""
     return ROOT / (f".venv-{name}" if name else ".venv") / "bin" / "python"
 
 
 def build(settings: Settings, environ: Mapping[str, str]) -> Service:
     """Makes the model packages that are not up to date, and ends."""
     command = (
-        str(_python()),
+        str(python()),
         *("-m", "modelkit", "build"),
         *("--store", str(settings.store)),
         *("--serving", str(settings.serving)),
@@ -109,9 +111,11 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
     _, torch_management = host_and_port("TANDEM_TORCH__MANAGEMENT_ADDRESS", torch.management_address)
     tf_host, tf_port = host_and_port("TANDEM_TF__ADDRESS", settings.tf.address)
     environ = {**environ, "TANDEM_VAR": str(settings.var)}
+    # A number for both: each would count the CPUs by itself, and TensorFlow does not see the quota of a container.
+    threads = str(settings.workers.threads or available_cpus())
     commands = {
         "torch": (
-            str(_python("torch")),
+            str(python("torch")),
             *("-m", "torch_worker"),
             *("--serving", str(settings.serving / "torch")),
             *("--work-dir", str(settings.var / "run" / "torch")),
@@ -121,10 +125,11 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
             *("--http-port", str(torch.http_port)),
             *("--http-management-port", str(torch.http_management_port)),
             *("--metrics-port", str(torch.metrics_port)),
-            *("--workers", str(torch.workers)),
+            *("--workers", str(torch.workers or settings.workers.replicas)),
+            *("--threads", threads),
         ),
         "tf": (
-            str(_python("tf")),
+            str(python("tf")),
             *("-m", "tf_worker.server"),
             *("--host", tf_host),
             *("--port", str(tf_port)),
@@ -132,9 +137,11 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
             *("--monitoring_config_file", str(ROOT / "tf_worker" / "monitoring.config")),
             *("--model_config_file", str(settings.serving / "tf" / "models.config")),
             "--enable_batching=true",
-            *("--batching_parameters_file", str(ROOT / "tf_worker" / "batching.config")),
+            *("--batching_parameters_file", str(batching.path(settings.serving))),
+            *("--tensorflow_intra_op_parallelism", threads),
+            *("--tensorflow_inter_op_parallelism", threads),
         ),
-        "gateway": (str(_python()), "-m", "gateway"),
+        "gateway": (str(python()), "-m", "gateway"),
     }
     return tuple(
         Service(name, command, cwd=ROOT, env=environ, log=settings.logs / f"{name}.log", grace_s=GRACE_S)

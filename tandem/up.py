@@ -18,8 +18,8 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from gateway.settings import Settings
-from tandem import environments, stack, undertaker
+from gateway.settings import Settings, unfilled_batches
+from tandem import devices, stack, undertaker
 from tandem.preflight import Problem, check_memory, check_ports
 from tandem.processes import adopt_orphans, tail
 from tandem.stack import Readiness, RuntimeState
@@ -86,7 +86,7 @@ class Stack:
         self._began = time.monotonic()
         self._supervisor = Supervisor(self._on_end)
         self._mark = f"{os.getpid()}-{secrets.token_hex(8)}"
-        self._environ = {**os.environ, undertaker.VARIABLE: self._mark, **_devices(settings)}
+        self._environ = {**os.environ, undertaker.VARIABLE: self._mark}
         self._shown: dict[tuple[str, str], str] = {}
         self._ended = asyncio.Event()
         self._stop_asked_at: float | None = None
@@ -112,12 +112,20 @@ class Stack:
         self._say("", f"Stopped after {time.monotonic() - self._began:.0f} s. Nothing is left running.")
 
     async def _work(self) -> None:
+        await self._choose_device()
+        for line in unfilled_batches(self._settings):
+            self._say("gateway", line, "bold yellow")
         await self._build()
         for service in stack.services(self._settings, self._environ):
             self._supervisor.keep(service)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
             group.create_task(self._bound_logs())
+
+    async def _choose_device(self) -> None:
+        choice = await devices.choose(self._settings, self._environ)
+        self._say("workers", choice.said, "" if choice.as_found else "bold yellow")
+        self._environ |= choice.environ(self._settings)
 
     def _on_signal(self, work: asyncio.Task[None]) -> None:
         now = time.monotonic()
@@ -254,13 +262,6 @@ class Stack:
         # Who reads it may be gone: no reason to end, nor to end in disorder. rich makes SystemExit of a broken pipe.
         with suppress(OSError, SystemExit):
             self._console.print(what, markup=False)
-
-
-def _devices(settings: Settings) -> dict[str, str]:
-    """The settings that say what the workers run on, where nobody else has said it: both find the same machine."""
-    device = "gpu" if environments.has_nvidia_gpu() else "cpu"
-    workers = {"TANDEM_TORCH__DEVICE": settings.torch, "TANDEM_TF__DEVICE": settings.tf}
-    return {name: device for name, worker in workers.items() if not worker.device}
 
 
 def _awaited(readiness: Readiness | None) -> list[tuple[str, str]]:

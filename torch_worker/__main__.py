@@ -34,6 +34,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--http-management-port", type=int, default=8081)
     parser.add_argument("--metrics-port", type=int, default=8082)
     parser.add_argument("--workers", type=int, default=0, help="for each model; 0: one for each GPU, or one without")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="of all workers of a model together; 0: one for each CPU"
+    )
     return parser.parse_args(arguments)
 
 
@@ -88,7 +91,7 @@ def count_gpus() -> int:
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = sum(line.startswith("GPU ") for line in listed.splitlines())
-    return count if visible is None else min(count, len(visible.split(",")))
+    return count if visible is None else min(count, len([each for each in visible.split(",") if each.strip()]))
 
 
 def main() -> None:
@@ -113,7 +116,7 @@ def main() -> None:
         layout.temporary.mkdir(parents=True)
         layout.properties.write_text(config.properties(layout, given.host, ports, workers))
         os.chdir(layout.work)
-        environment = config.environment(layout, os.environ, workers, available_cpus())
+        environment = config.environment(layout, os.environ, workers, given.threads or available_cpus())
         os.execve(command[0], command, environment)  # noqa: S606  (a shell would take the signals)
     except (CannotStart, OSError, ModuleNotFoundError) as error:
         sys.exit(f"torch_worker: {error}")

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from gateway.settings import Settings
+from gateway.settings import Settings, WorkersSettings
+from modelkit import batching
 from tests.support.locust import options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +120,39 @@ def test_every_service_is_confined_and_limited() -> None:
 def test_both_workers_get_the_same_resources() -> None:
     torch, tf = (services("docker-compose.yml")[name]["deploy"] for name in ("torch_worker", "tf_worker"))
     assert torch == tf
+
+
+KNOBS = {f"TANDEM_WORKERS__{name.upper()}" for name in WorkersSettings.model_fields.keys() - {"device"}}
+
+
+@pytest.mark.parametrize("name", ["packages", "models", "torch_worker", "tf_worker", "gateway"])
+def test_what_both_runtimes_are_given_alike_reaches_all_that_it_concerns(name: str) -> None:
+    """As variables of the workers, too, though these do not read them: a change of one starts them anew."""
+    assert services("docker-compose.yml")[name]["environment"].keys() >= KNOBS
+
+
+def test_both_workers_compute_with_as_many_threads_as_they_have_cpus_by_default() -> None:
+    compose = services("docker-compose.yml")
+    threads = "${TANDEM_WORKERS__THREADS:-2}"
+    assert f"--threads={threads}" in compose["torch_worker"]["command"]
+    for pool in ("intra", "inter"):
+        assert f"--tensorflow_{pool}_op_parallelism={threads}" in compose["tf_worker"]["command"]
+    assert compose["gateway"]["environment"]["TANDEM_WORKERS__THREADS"] == threads
+    assert compose["torch_worker"]["deploy"]["resources"]["limits"]["cpus"] == threads.replace("S__THREADS", "_CPUS")
+
+
+def test_both_workers_batch_as_the_view_says_which_the_packages_are_made_with() -> None:
+    compose = services("docker-compose.yml")
+    view = Path(compose["packages"]["command"][-1])
+    assert f"--batching_parameters_file={batching.path(view)}" in compose["tf_worker"]["command"]
+    assert f"--serving={view / 'torch'}" in compose["torch_worker"]["command"]
+
+
+def test_the_example_settings_show_the_defaults_of_what_both_runtimes_are_given() -> None:
+    example = dict(re.findall(r"^#(TANDEM_WORKERS__\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert example.pop("TANDEM_WORKERS__THREADS") == "2"  # a worker's share, not all of the host
+    defaults = {f"TANDEM_WORKERS__{name.upper()}": str(value) for name, value in WorkersSettings()}
+    assert example == {name: defaults[name] for name in KNOBS - {"TANDEM_WORKERS__THREADS"}}
 
 
 def test_the_collector_runs_only_in_its_profile_and_is_where_the_settings_and_grafana_look_for_it() -> None:

@@ -13,7 +13,9 @@ from zipfile import ZipFile
 import psutil
 import pytest
 
+from gateway.settings import Settings
 from modelkit import package
+from modelkit.batching import Batching
 from modelkit.children import ROOT
 from modelkit.parity import ParityFailure
 from models.digits.recipe import RECIPE as DIGITS
@@ -61,6 +63,7 @@ def test_the_serving_view_holds_what_each_worker_reads(built: Built) -> None:
     config = (built.serving / "tf" / "models.config").read_text()
     assert f'base_path: "{built.serving}/tf/digits"' in config
     assert "model_version_policy { all {} }" in config
+    assert Batching.read(built.serving) == Batching.of(Settings())
 
 
 def test_long_steps_are_announced_and_timed(built: Built) -> None:
@@ -116,6 +119,15 @@ def test_two_artifacts_that_agree_on_wrong_answers_are_refused(tmp_path: Path) -
     with pytest.raises(ParityFailure, match=r"answers \d+ of 360 held-out pictures right"):
         package.build(replace(DIGITS, minimum_accuracy=1.1), tmp_path / "1", lambda _: None)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_wrong_setting_is_named_before_anything_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_WORKERS__MAX_BATCH_SIZE", "0")
+    done = run_build(tmp_path / "store", tmp_path / "serving")
+    assert done.returncode == 1
+    assert "TANDEM_WORKERS__MAX_BATCH_SIZE: Input should be greater" in done.stderr
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.usefixtures("no_workers")

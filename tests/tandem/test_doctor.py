@@ -33,6 +33,7 @@ def test_on_a_machine_that_has_everything_all_is_well(settings: Settings) -> Non
     assert "torchserve 0.12.0" in found[".venv-torch"].said
     assert "tensorflow 2." in found[".venv-tf"].said
     assert "make up" in found["packages"].said
+    assert "both runtimes alike: batches of up to 8 pictures" in found["fairness"].said
 
 
 def test_a_port_in_use_is_named_with_what_moves_it(settings: Settings) -> None:
@@ -42,6 +43,21 @@ def test_a_port_in_use_is_named_with_what_moves_it(settings: Settings) -> None:
         finding = findings(settings)[f"port {settings.torch.metrics_port}"]
     assert not finding.ok
     assert "TANDEM_TORCH__METRICS_PORT" in finding.said
+
+
+def test_a_gpu_that_a_runtime_cannot_use_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_GPU", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    finding = findings(settings)["device"]
+    assert not finding.ok
+    assert "TensorFlow cannot use the GPU" in finding.said
+
+
+def test_what_one_runtime_alone_is_given_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_TORCH__WORKERS", "4")
+    finding = findings(read_settings())["fairness"]
+    assert not finding.ok
+    assert "TANDEM_WORKERS__REPLICAS" in finding.said
 
 
 def test_a_missing_environment_is_wrong_and_says_how_to_make_it(settings: Settings, tmp_path: Path) -> None:

@@ -87,11 +87,13 @@ def start_up(tmp_path: Path, traces: Traces) -> Iterator[StartUp]:
             tf: tuple[str, ...] = (),
             build: str = "pass",
             grace_s: float = 20,
+            gpu: dict[str, str] | None = None,
             states: tuple[dict[str, Any], dict[str, Any]] = (READY, READY),
         ) -> Up:
             models = {"digits": dict(zip(("torch", "tf"), states, strict=True))}
             (tmp_path / "readyz").write_text(json.dumps({"ready": True, "models": models}))
-            plan = {"torch": torch, "tf": tf, "build": [sys.executable, "-S", "-c", build], "grace_s": grace_s}
+            builder = [sys.executable, "-S", "-c", build]
+            plan = {"torch": torch, "tf": tf, "build": builder, "grace_s": grace_s, "gpu": gpu}
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.tandem.stubs.up", json.dumps(plan)],
                 cwd=ROOT,
@@ -246,6 +248,33 @@ def test_models_that_come_go_or_change_their_default_are_reported(start_up: Star
     now({"digits": {"torch": second}}, {"digits": {"torch": BROKEN | {"version": "3"}}})
     up.until("gateway +cats is not served any more")
     up.until("torch +digits version 3 cannot become the default: the archive has no model.pt")
+    assert up.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("tf_gpus", "hidden", "device", "said"),
+    [
+        pytest.param(["T4"], None, "gpu", "both runtimes run on the GPU, T4", id="both can"),
+        pytest.param(
+            [], "", "cpu", r"both runtimes run on the CPU: TensorFlow cannot use the GPU \(why\)", id="one can"
+        ),
+    ],
+)
+def test_both_workers_are_on_the_gpu_or_neither_and_a_line_says_which_and_why(
+    start_up: StartUp, tmp_path: Path, tf_gpus: list[str], hidden: str | None, device: str, said: str
+) -> None:
+    pythons = {"torch": tmp_path / "python-torch", "tf": tmp_path / "python-tf"}
+    for name, gpus in ("torch", ["T4"]), ("tf", tf_gpus):
+        pythons[name].write_text(f"#!/bin/sh\necho '{json.dumps({'gpus': gpus, 'reason': 'why'})}'\n")
+        pythons[name].chmod(0o755)
+    up = start_up(gpu={name: str(path) for name, path in pythons.items()})
+    up.until(f"workers +{said}")
+    up.until("Tandem is up")
+    up.await_workers()
+    processes = {name: psutil.Process(int(up.log(name).split()[2])) for name in ("torch", "tf", "gateway")}
+    assert {processes[name].environ().get("CUDA_VISIBLE_DEVICES") for name in ("torch", "tf")} == {hidden}
+    told = processes["gateway"].environ()
+    assert (told["TANDEM_TORCH__DEVICE"], told["TANDEM_TF__DEVICE"]) == (device, device)
     assert up.end() == 0
 
 

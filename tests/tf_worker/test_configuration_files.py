@@ -1,7 +1,8 @@
-"""The files that the official image is given, as docker-compose.yml mounts them: read, with what is in them."""
+"""The files that the official image is given, mounted or in the serving view: read, with what is in them."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -31,9 +32,19 @@ def test_the_generated_models_file_is_a_message_of_the_official_package(tmp_path
     assert {model.model_version_policy.WhichOneof("policy_choice") for model in models} == {"all"}
 
 
-def test_the_batching_file_says_what_its_comments_say() -> None:
-    assert batching_parameters.read(ROOT / "tf_worker" / "batching.config") == BatchingParameters(
-        max_batch_size=8, batch_timeout_micros=0, num_batch_threads=2, max_enqueued_batches=32
+def test_the_generated_batching_file_is_read_with_the_values_that_were_set(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from gateway.settings import Settings
+from modelkit.batching import Batching
+from modelkit.serving import update_batching
+update_batching(Batching.of(Settings()), Path({str(tmp_path)!r}))
+"""
+    knobs = {"MAX_BATCH_SIZE": "16", "BATCH_TIMEOUT_US": "1500", "REPLICAS": "3"}
+    environ = os.environ | {f"TANDEM_WORKERS__{name}": value for name, value in knobs.items()}
+    subprocess.run([ROOT / ".venv/bin/python", "-c", program], cwd=ROOT, env=environ, check=True)
+    assert batching_parameters.read(tmp_path / "tf" / "batching.config") == BatchingParameters(
+        max_batch_size=16, batch_timeout_micros=1500, num_batch_threads=3, max_enqueued_batches=9
     )
 
 

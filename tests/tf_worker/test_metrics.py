@@ -70,16 +70,19 @@ class Monitored:
 
 @pytest.fixture(scope="module")
 def monitored(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
-    """A server of one model with the configuration files of the official image."""
+    """A server of one model that batches, with the monitoring file of the official image."""
     port = free_port()
+    folder = tmp_path_factory.mktemp("monitored")
+    batching = folder / "batching.config"
+    batching.write_text("max_batch_size { value: 8 } num_batch_threads { value: 2 }")
     with run_server(
-        tmp_path_factory.mktemp("monitored"),
+        folder,
         f"--rest_api_port={port}",
         f"--monitoring_config_file={ROOT / 'tf_worker' / 'monitoring.config'}",
         "--model_name=scale",
         f"--model_base_path={model_folder / 'scale'}",
         "--enable_batching",
-        f"--batching_parameters_file={ROOT / 'tf_worker' / 'batching.config'}",
+        f"--batching_parameters_file={batching}",
     ) as server:
         server.states("scale")
         server.predict("scale", x=[[0.0, 0.0, 0.0]])  # so that each series has a sample to begin with

@@ -137,7 +137,12 @@ def test_a_containers_cpu_quota_counts(tmp_path: Path, content: str | None, expe
 
 
 @pytest.mark.parametrize(
-    ("visible", "expected"), [pytest.param(None, 2, id="all"), pytest.param("1", 1, id="one made visible")]
+    ("visible", "expected"),
+    [
+        pytest.param(None, 2, id="all"),
+        pytest.param("1", 1, id="one made visible"),
+        pytest.param("", 0, id="all hidden"),
+    ],
 )
 def test_gpus_are_counted_as_torchserve_counts_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: int

@@ -1,4 +1,4 @@
-"""Where the database is, as settings."""
+"""The settings that do more than to hold a value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.app import create_app
-from gateway.settings import InvalidSettings, Settings, read_settings
+from gateway.settings import InvalidSettings, Settings, TorchSettings, WorkersSettings, read_settings, unfilled_batches
 
 URL = "postgresql://tandem:secret@db.example/tandem"
 
@@ -39,6 +39,14 @@ def test_its_password_is_neither_shown_nor_in_an_error(monkeypatch: pytest.Monke
     monkeypatch.setenv("TANDEM_DATABASE_URL", "mysql://tandem:secret@db.example/tandem")
     with pytest.raises(InvalidSettings, match=r"mysql://tandem:\*\*\*@db\.example"):
         read_settings()
+
+
+def test_too_few_pictures_at_once_to_fill_the_batches_are_said_with_what_is_enough() -> None:
+    assert list(unfilled_batches(Settings())) == []
+    few = Settings(workers=WorkersSettings(max_batch_size=16, replicas=2), torch=TorchSettings(max_inflight=63))
+    (line,) = unfilled_batches(few)
+    assert line.startswith("TANDEM_TORCH__MAX_INFLIGHT: 63 pictures")
+    assert "set it to 64 or more" in line
 
 
 def test_postgresql_without_its_driver_ends_the_start_with_what_to_install(

@@ -1,5 +1,6 @@
 """`tandem up` with other programs: `up.py PLAN`, a JSON object. `build` is the command that builds the packages;
-`torch` and `tf` are the options of the stub workers; `grace_s` is the services' grace."""
+`torch` and `tf` are the options of the stub workers; `grace_s` is the services' grace; `gpu` has the interpreters that
+are asked for GPUs, by runtime, and is null for a machine without one."""
 
 from __future__ import annotations
 
@@ -7,10 +8,11 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from gateway.settings import Settings
-from tandem import stack, up
+from tandem import devices, stack, up
 from tandem.cli import app
 from tandem.supervisor import Service
 
@@ -39,6 +41,9 @@ def main() -> None:
             service("gateway", gateway, settings, environ),
         )
 
+    devices.choose = partial(
+        devices.choose, has_gpu=lambda: plan["gpu"] is not None, python=lambda name: Path(plan["gpu"][name])
+    )
     stack.build = build
     stack.services = services
     stack.check_environments = lambda: None
