@@ -1,8 +1,8 @@
 """A JSON value as a tensor: its leaves in order, its shape, and whether they fit.
 
 Shapes, types, codes and messages are those of TensorFlow Serving's util/json_tensor.cc. A value goes two ways: lists
-that are even, with leaves of one kind, are read a level at a time, which for pictures is several times faster; all others
-a leaf at a time, which also finds the words for what is wrong.
+that are even, with leaves of one kind, are read a level at a time, several times faster for a picture; all others a
+leaf at a time, which also finds the words for what is wrong.
 """
 
 from __future__ import annotations
