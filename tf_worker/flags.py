@@ -1,16 +1,36 @@
-"""The command line: those of tensorflow_model_server's flags that the stand-in has, by the same names."""
+"""The command line: tensorflow_model_server's flags, by its names and with its defaults.
+
+Facts from TensorFlow Serving's model_servers/main.cc and server.h, and TensorFlow's util/command_line_flags.cc.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tf_worker.errors import StartError
 
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+CPUS = len(os.sched_getaffinity(0))
+
+WITHOUT_EFFECT = {
+    "enable_profiler": "it has no profiler service",
+    "enable_signature_method_name_check": "it has no Classify and Regress, which alone look at it",
+    "flush_filesystem_caches": "it leaves the file cache to the system",
+    "num_tflite_interpreters_per_pool": "it has no TensorFlow Lite",
+    "num_tflite_pools": "it has no TensorFlow Lite",
+    "platform_config_file": "it takes sessions and batching from the other flags",
+    "prefer_tflite_model": "it has no TensorFlow Lite",
+    "remove_unused_fields_from_bundle_metagraph": "it keeps of a metagraph the signatures alone",
+    "skip_initialize_tpu": "it has no TPUs",
+    "thread_pool_factory_config_file": "its sessions have TensorFlow's own thread pools",
+    "xla_cpu_compilation_enabled": "XLA is in it as in the tensorflow wheel",
+    "xla_gpu_compilation_enabled": "XLA is in it as in the tensorflow wheel",
+}
+"""Flags of the real server that mean nothing here, and why. They are accepted with a warning."""
 
 
 @dataclass(frozen=True)
@@ -18,37 +38,111 @@ class Flags:
     host: str
     """Address to listen on. Our own flag: the real server always listens on all of them."""
     port: int
+    """gRPC port; 0: none."""
+    grpc_socket_path: str
+    """Unix socket for gRPC, beside the port or instead of it; empty: none."""
+    grpc_channel_arguments: dict[str, int | str]
+    grpc_max_threads: int
+    ssl_config_file: Path | None
+    enable_grpc_healthcheck_service: bool
+    enable_serialization_as_tensor_content: bool
+
     rest_api_port: int
     """HTTP port; 0: none."""
+    rest_api_num_threads: int
+    rest_api_timeout_in_ms: int
+    """How long a request over REST may take; 0 or less: as long as it likes."""
+    rest_api_enable_cors_support: bool
     monitoring_config_file: Path | None
+
     model_config_file: Path | None
     model_name: str
-    model_base_path: str | None
-    enable_batching: bool
-    batching_parameters_file: Path | None
+    model_base_path: str
+    saved_model_tags: tuple[str, ...]
     allow_version_labels_for_unavailable_models: bool
     file_system_poll_wait_seconds: int
+
+    enable_batching: bool
+    batching_parameters_file: Path | None
+
+    tensorflow_session_config_file: Path | None
+    tensorflow_session_parallelism: int
     tensorflow_intra_op_parallelism: int
     tensorflow_inter_op_parallelism: int
+    per_process_gpu_memory_fraction: float
+    mixed_precision: str
+
+    use_alts_credentials: bool
+    version: bool
+    """Say which version this is, and end."""
+    warnings: tuple[str, ...]
+    """What was accepted and has no effect, a line each."""
 
 
 def parse(arguments: Sequence[str]) -> Flags:
-    """Read `--flag=value` and `--flag value`. Raises StartError with one line that names the wrong flag."""
+    """Read `--flag=value`, and `--flag value` of our own. Raises StartError with one line that names the wrong flag."""
     parser = _Parser(
         prog="python -m tf_worker.server",
         description="A stand-in for TensorFlow Serving's tensorflow_model_server (docs/tf-worker.md).",
         allow_abbrev=False,
     )
+    parser.set_defaults(warnings=())
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    _add_grpc(parser)
+    _add_rest(parser)
+    _add_models(parser)
+    _add_sessions(parser)
+    _add_bool(parser, "--version", "print the versions and end")
+    for name, reason in WITHOUT_EFFECT.items():
+        parser.add_argument(
+            f"--{name}", action=_WithoutEffect, nargs="?", default=argparse.SUPPRESS, help=f"no effect: {reason}"
+        )
+
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise StartError(f"unknown flag {unknown[0]}; --help lists those of tensorflow_model_server")
+    if not known.version:
+        _check(known)
+    return Flags(**vars(known))
+
+
+def _add_grpc(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    add("--port", type=_port, default=8500, help="gRPC port (8500)")
-    add("--rest_api_port", type=_port_or_none, default=0, help="HTTP port, for the metrics page; 0: none (0)")
-    add("--monitoring_config_file", type=Path, help="MonitoringConfig in protobuf text format")
-    add("--model_config_file", type=Path, help="ModelServerConfig in protobuf text format")
+    add("--port", type=_port, default=8500, help="gRPC port; 0: none (8500)")
+    add("--grpc_socket_path", default="", help="Unix socket for gRPC, beside the port or instead of it")
+    add(
+        "--grpc_channel_arguments",
+        type=_channel_arguments,
+        default={},
+        help="arguments of the gRPC server: grpc.max_receive_message_length=67108864,…",
+    )
+    add("--grpc_max_threads", type=_positive, default=256, help="gRPC requests handled at once; others wait (256)")
+    add("--ssl_config_file", type=_path, help="SSLConfig in protobuf text format: TLS for gRPC")
+    _add_bool(parser, "--use_alts_credentials", "Google's ALTS, which this server does not have")
+    _add_bool(parser, "--enable_grpc_healthcheck_service", "have the service grpc.health.v1.Health")
+    _add_bool(parser, "--enable_serialization_as_tensor_content", "answer with tensor_content, not the typed fields")
+
+
+def _add_rest(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--rest_api_port", type=_port, default=0, help="HTTP port, for REST and the metrics page; 0: none (0)")
+    add(
+        "--rest_api_num_threads",
+        type=_positive,
+        default=4 * CPUS,
+        help=f"REST requests handled at once; others wait (4 for each CPU: {4 * CPUS})",
+    )
+    add("--rest_api_timeout_in_ms", type=_integer, default=30000, help="deadline of a REST request; 0: none (30000)")
+    _add_bool(parser, "--rest_api_enable_cors_support", "CORS headers in REST answers")
+    add("--monitoring_config_file", type=_path, help="MonitoringConfig in protobuf text format")
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model_config_file", type=_path, help="ModelServerConfig in protobuf text format")
     add("--model_name", default="default", help="name of the one model, without --model_config_file (default)")
-    add("--model_base_path", help="folder of the one model's versions, without --model_config_file")
-    _add_bool(parser, "--enable_batching", "join requests into batches")
-    add("--batching_parameters_file", type=Path, help="BatchingParameters in protobuf text format")
+    add("--model_base_path", default="", help="folder of the one model's versions, without --model_config_file")
+    add("--saved_model_tags", type=_list, default=("serve",), help="tags of the metagraph to load: serve,gpu (serve)")
     _add_bool(
         parser,
         "--allow_version_labels_for_unavailable_models",
@@ -60,22 +154,41 @@ def parse(arguments: Sequence[str]) -> Flags:
         default=1,
         help="how often to look for new and removed versions; 0: only at the start (1)",
     )
+
+
+def _add_sessions(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _add_bool(parser, "--enable_batching", "join requests into batches")
+    add("--batching_parameters_file", type=_path, help="BatchingParameters in protobuf text format")
+    add("--tensorflow_session_config_file", type=_path, help="ConfigProto in protobuf text format")
+    add("--tensorflow_session_parallelism", type=_natural_number, default=0, help="the next two at once; 0: auto")
     add("--tensorflow_intra_op_parallelism", type=_natural_number, default=0, help="threads in an op; 0: auto")
     add("--tensorflow_inter_op_parallelism", type=_natural_number, default=0, help="ops at once; 0: auto")
+    add("--per_process_gpu_memory_fraction", type=_fraction, default=0.0, help="0: as needed (0)")
+    add("--mixed_precision", default="", help="bfloat16: let TensorFlow compute in it where it thinks fit")
 
-    known, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        raise StartError(f"unknown flag {unknown[0]}; --help lists those the stand-in has, docs/tf-worker.md the rest")
-    flags = Flags(**vars(known))
-    if flags.model_config_file is None and not flags.model_base_path:
+
+def _check(known: Any) -> None:
+    """Raises StartError for what the real server refuses at the start; what it passes over adds to the warnings."""
+    if not known.port and not known.grpc_socket_path:
+        raise StartError("nowhere to listen: give --port or --grpc_socket_path")
+    if known.use_alts_credentials:
+        raise StartError("--use_alts_credentials: ALTS needs Google's platform; give --ssl_config_file for TLS")
+    if known.model_config_file is None and not known.model_base_path:
         raise StartError("nothing to serve: give --model_config_file or --model_base_path")
-    if flags.batching_parameters_file is not None and not flags.enable_batching:
+    if known.batching_parameters_file is not None and not known.enable_batching:
         raise StartError("--batching_parameters_file is set without --enable_batching=true")
-    if flags.monitoring_config_file is not None and not flags.rest_api_port:
-        raise StartError("--monitoring_config_file is set without --rest_api_port, where its page would be")
-    if flags.rest_api_port == flags.port:
-        raise StartError(f"--rest_api_port and --port are both {flags.port}; give another --rest_api_port")
-    return flags
+    parallelism = ("session", "intra_op", "inter_op")
+    if all(getattr(known, f"tensorflow_{name}_parallelism") for name in parallelism):
+        raise StartError("--tensorflow_session_parallelism stands for the other two: give either it or them")
+    if known.mixed_precision not in ("", "bfloat16"):
+        known.warnings += (f"--mixed_precision={known.mixed_precision} has no effect: there is bfloat16 alone",)
+        known.mixed_precision = ""
+    if known.rest_api_port and known.rest_api_port == known.port:
+        known.warnings += (f"there is no HTTP: --rest_api_port and --port are both {known.port}; give another one",)
+        known.rest_api_port = 0
+    elif known.monitoring_config_file is not None and not known.rest_api_port:
+        known.warnings += ("--monitoring_config_file has no effect without --rest_api_port, where its page would be",)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,14 +196,27 @@ class _Parser(argparse.ArgumentParser):
         raise StartError(message)
 
 
+class _WithoutEffect(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
+        line = f"{option_string} has no effect on this stand-in: {WITHOUT_EFFECT[self.dest]}"
+        if line not in namespace.warnings:
+            namespace.warnings += (line,)
+
+
 def _add_bool(parser: argparse.ArgumentParser, name: str, help_: str) -> None:
     parser.add_argument(name, type=_boolean, nargs="?", const=True, default=False, metavar="true|false", help=help_)
 
 
 def _boolean(text: str) -> bool:
-    if text.lower() in _TRUE + _FALSE:
-        return text.lower() in _TRUE
+    if text in ("true", "false"):
+        return text == "true"
     raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+
+
+def _integer(text: str) -> int:
+    if text.removeprefix("-").isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
 
 
 def _natural_number(text: str) -> int:
@@ -99,11 +225,42 @@ def _natural_number(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
 
 
-def _port_or_none(text: str) -> int:
-    return 0 if text == "0" else _port(text)
+def _positive(text: str) -> int:
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+
+
+def _fraction(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if 0 <= number <= 1:
+        return number
+    raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
 
 
 def _port(text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= 65535:
+    if text.isdecimal() and int(text) <= 65535:
         return int(text)
-    raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text!r}")
+    raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, or 0 for none, got {text!r}")
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None  # `--file=` is the same as no flag, as with the real server
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(item for item in text.split(",") if item)
+
+
+def _channel_arguments(text: str) -> dict[str, int | str]:
+    """Numbers as numbers, the rest as text: gRPC knows no other types."""
+    arguments: dict[str, int | str] = {}
+    for item in _list(text):
+        key, equals, value = item.partition("=")
+        if not key or not equals:
+            raise argparse.ArgumentTypeError(f"expected key=value,key=value, got {item!r}")
+        arguments[key] = int(value) if value.removeprefix("-").isdecimal() else value
+    return arguments

@@ -60,11 +60,11 @@ class Metrics:
         """All series in Prometheus's text format."""
         return page(self._series)
 
-    def predicted(self, model: str, code: Code, duration_s: float) -> None:
-        """A Predict request over gRPC has ended. Only those that end well have a latency, as with the real server."""
+    def answered(self, model: str, code: Code, duration_s: float, *, api: str, entrypoint: str) -> None:
+        """A request has ended: Predict over gRPC, or any over REST. Only those that end well have a latency."""
         self._request_count.add(1, model, code.name)
         if code is Code.OK:
-            self._request_latency.add(duration_s * _US, model, "Predict", "GRPC")
+            self._request_latency.add(duration_s * _US, model, api, entrypoint)
 
     def ran(self, model: str, duration_s: float) -> None:
         """A request has its outputs: from the session's Run, or from the batch's, the wait in the queue included."""

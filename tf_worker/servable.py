@@ -162,8 +162,8 @@ class Servable:
         self._signatures = {name: Signature(name, item, session, metrics) for name, item in signature_defs.items()}
 
     @classmethod
-    def load(cls, path: Path, config: Any, metrics: Metrics) -> Servable:
-        """Load the SavedModel in the folder with that `ConfigProto`. Raises ServingError with the reason."""
+    def load(cls, path: Path, tags: Sequence[str], config: Any, metrics: Metrics) -> Servable:
+        """Load the SavedModel's metagraph of those tags with that `ConfigProto`. Raises ServingError."""
         if not any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
             raise ServingError(
                 Code.NOT_FOUND, f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
@@ -172,7 +172,7 @@ class Servable:
         session = tf.compat.v1.Session(graph=graph, config=config)
         try:
             with graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.loader.load(session, [tf.saved_model.SERVING], str(path))
+                meta_graph = tf.compat.v1.saved_model.loader.load(session, tags, str(path))
             return cls(session, meta_graph.signature_def, metrics)
         except Exception as error:
             session.close()
@@ -207,7 +207,7 @@ def _load_error(error: Exception) -> ServingError:
         return ServingError.from_tensorflow(error)
     if isinstance(error, OSError):  # what the loader raises for a file that is no SavedModel
         return ServingError(Code.DATA_LOSS, str(error))
-    if isinstance(error, RuntimeError) and "MetaGraphDef" in str(error):  # and for one without the tag `serve`
+    if isinstance(error, RuntimeError) and "MetaGraphDef" in str(error):  # and for one without these tags
         return ServingError(Code.NOT_FOUND, str(error))
     return ServingError(Code.UNKNOWN, f"{type(error).__name__}: {error}")
 

@@ -14,7 +14,7 @@ import sys
 from importlib.metadata import version
 from types import FrameType
 
-from tf_worker import batching_parameters, flags, model_config, monitoring_config
+from tf_worker import batching_parameters, flags, model_config, monitoring_config, ssl_config
 from tf_worker.batching_parameters import BatchingParameters
 from tf_worker.errors import StartError
 
@@ -30,11 +30,21 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         parsed = flags.parse(arguments)
+        if parsed.version:
+            sys.stdout.write(
+                f"TensorFlow ModelServer: {version('tensorflow-serving-api')}, a stand-in\n"
+                f"TensorFlow Library: {version('tensorflow')}\n"
+            )
+            return 0
+        for line in parsed.warnings:
+            log.warning("%s; see docs/tf-worker.md", line)
         config = model_config.from_flags(parsed)
         batching = _batching(parsed)
         file = parsed.monitoring_config_file
         metrics_path = None if file is None else monitoring_config.read(file)
-        _check_port(parsed.host, parsed.port, "--port")
+        credentials = None if parsed.ssl_config_file is None else ssl_config.read(parsed.ssl_config_file)
+        if parsed.port:
+            _check_port(parsed.host, parsed.port, "--port")
         if parsed.rest_api_port:
             _check_port(parsed.host, parsed.rest_api_port, "--rest_api_port")
         log.info(
@@ -44,7 +54,7 @@ def main(arguments: list[str]) -> int:
         )
         from tf_worker import serving  # TensorFlow: seconds, which a wrong flag should not cost
 
-        serving.serve(parsed, config, batching, metrics_path)
+        serving.serve(parsed, config, batching, metrics_path, credentials)
     except StartError as error:
         sys.stderr.write(f"tf_worker: {error}\n")
         return 2

@@ -10,7 +10,6 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,19 +17,21 @@ from threading import Thread
 from typing import Any
 
 import grpc
-import tensorflow as tf
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
+from tf_worker import text_proto
 from tf_worker.batcher import Batcher
 from tf_worker.batching_parameters import BatchingParameters
 from tf_worker.errors import ServingError, StartError
 from tf_worker.flags import Flags
+from tf_worker.grpc_server import GrpcServer
 from tf_worker.metrics import Metrics
 from tf_worker.models import Models
 from tf_worker.rest import RestServer
+from tf_worker.rest_api import RestApi
 from tf_worker.runner import DirectRunner
 from tf_worker.servable import Servable
+from tf_worker.server_core import ServerCore
 from tf_worker.services import ModelService, PredictionService
 
 log = logging.getLogger(__name__)
@@ -39,14 +40,6 @@ GRACE_S = 5.0
 """How long requests that were accepted may take to finish once the server is told to stop."""
 WARM_UP_BUDGET_S = 10.0
 """Longest warm-up of a version, in seconds; the run under way when it ends is finished."""
-THREADS = 256
-"""Requests handled at once, those that wait for a batch included; more wait for a thread."""
-HEALTH_NAMES = ("", "ModelService", "PredictionService")
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),  # two servers on one port would share its connections, and neither would know
-]
 
 
 class Signal(Enum):
@@ -57,17 +50,23 @@ class Signal(Enum):
 Events = SimpleQueue[Signal | StartError]  # whose put() may be called in a signal handler
 
 
-def serve(flags: Flags, config: Any, batching: BatchingParameters | None, metrics_path: str | None) -> None:
+def serve(
+    flags: Flags,
+    config: Any,
+    batching: BatchingParameters | None,
+    metrics_path: str | None,
+    credentials: grpc.ServerCredentials | None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was accepted. Raises StartError.
 
-    `metrics_path` is where the metrics are, on the HTTP port; None: nowhere.
+    `metrics_path` is where the metrics are, on the HTTP port; None: nowhere. `credentials` are for gRPC; None: no TLS.
     """
     events: Events = SimpleQueue()
     metrics = Metrics(batching.thread_pool_name if batching else None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: events.put(Signal.STOP))
     models = Models(
-        _loader(_session_config(flags), batching.likely_sizes() if batching else [1], metrics),
+        _loader(flags, _session_config(flags), batching.likely_sizes() if batching else [1], metrics),
         labels_before_versions=flags.allow_version_labels_for_unavailable_models,
         on_ready=lambda: events.put(Signal.READY),
     )
@@ -79,18 +78,27 @@ def serve(flags: Flags, config: Any, batching: BatchingParameters | None, metric
         raise event
     if event is Signal.STOP:
         return
-    healthy = health.HealthServicer()
     runner = Batcher(batching, metrics) if batching else DirectRunner()
-    server = _listen(f"{flags.host}:{flags.port}", models, PredictionService(models, runner, metrics), healthy)
-    pages = {} if metrics_path is None else {metrics_path: metrics.page}
-    rest = RestServer(flags.host, flags.rest_api_port, pages) if flags.rest_api_port else None
+    core = ServerCore(models, runner, metrics, as_tensor_content=flags.enable_serialization_as_tensor_content)
+    server = GrpcServer(flags, credentials, PredictionService(core, metrics), ModelService(core))
+    rest = _rest(flags, core, metrics, metrics_path) if flags.rest_api_port else None
     while events.get() is not Signal.STOP:
         pass
     log.info("stopping: finishing what was accepted, for at most %.0f s", GRACE_S)
-    healthy.enter_graceful_shutdown()
-    server.stop(GRACE_S).wait()
-    if rest:  # last, so that Prometheus sees the drain
+    end = time.monotonic() + GRACE_S
+    if rest:
+        rest.refuse()
+    server.drain(GRACE_S)
+    if rest:  # its page last, so that Prometheus sees the drain
+        rest.drain(end - time.monotonic())
         rest.close()
+
+
+def _rest(flags: Flags, core: ServerCore, metrics: Metrics, metrics_path: str | None) -> RestServer:
+    timeout_s = flags.rest_api_timeout_in_ms / 1e3 if flags.rest_api_timeout_in_ms > 0 else None
+    api = RestApi(core, metrics, threads=flags.rest_api_num_threads, timeout_s=timeout_s)
+    pages = {} if metrics_path is None else {metrics_path: metrics.page}
+    return RestServer(flags.host, flags.rest_api_port, api, pages, cors=flags.rest_api_enable_cors_support)
 
 
 def _keep_up(models: Models, config: Any, poll_s: float, events: Events) -> None:
@@ -108,12 +116,14 @@ def _keep_up(models: Models, config: Any, poll_s: float, events: Events) -> None
             log.exception("looking for new versions failed")
 
 
-def _loader(session_config: Any, warm_up_sizes: list[int], metrics: Metrics) -> Callable[[str, int, Path], Servable]:
+def _loader(
+    flags: Flags, session_config: Any, warm_up_sizes: list[int], metrics: Metrics
+) -> Callable[[str, int, Path], Servable]:
     def load(name: str, version: int, path: Path) -> Servable:
         started = time.monotonic()
         success = False
         try:
-            servable = Servable.load(path, session_config, metrics)
+            servable = Servable.load(path, flags.saved_model_tags, session_config, metrics)
             success = True
         finally:
             loaded = time.monotonic()
@@ -125,27 +135,19 @@ def _loader(session_config: Any, warm_up_sizes: list[int], metrics: Metrics) -> 
     return load
 
 
-def _listen(address: str, models: Models, prediction: PredictionService, healthy: health.HealthServicer) -> grpc.Server:
-    server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="request"), options=_OPTIONS)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise StartError(f"cannot listen on {address}: {error}") from error
-    server.start()
-    for name in HEALTH_NAMES:
-        healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    log.info("Running gRPC ModelServer at %s ...", address)
-    return server
-
-
 def _session_config(flags: Flags) -> Any:
-    config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism,
-        inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism,
-        allow_soft_placement=True,
-    )
-    config.gpu_options.allow_growth = True  # another runtime may have its models on the same GPU
+    """Raises StartError."""
+    config = config_pb2.ConfigProto(allow_soft_placement=True)
+    if flags.tensorflow_session_config_file is not None:
+        text_proto.read(flags.tensorflow_session_config_file, config)
+    threads = (flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
+    if not any(threads):
+        threads = (flags.tensorflow_session_parallelism,) * 2
+    config.intra_op_parallelism_threads, config.inter_op_parallelism_threads = threads
+    config.gpu_options.per_process_gpu_memory_fraction = flags.per_process_gpu_memory_fraction
+    if not flags.per_process_gpu_memory_fraction:
+        config.gpu_options.allow_growth = True  # another runtime may have its models on the same GPU
+    if flags.mixed_precision == "bfloat16":
+        rewrites = config.graph_options.rewrite_options
+        rewrites.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
     return config

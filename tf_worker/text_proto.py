@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from google.protobuf import text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import Message
 
 from tf_worker.errors import StartError
@@ -25,3 +26,30 @@ def read(path: Path, message: M) -> M:
     except text_format.ParseError as error:
         place = " ".join(str(error).split())
         raise StartError(f"cannot parse {path} as {message.DESCRIPTOR.full_name}, line:column {place}") from error
+
+
+Field = tuple[int, str]
+"""A field's number, and its type: `string`, `bool`, or the name of another message of the same definition."""
+
+
+def define(messages: Mapping[str, Mapping[str, Field]], name: str) -> Any:
+    """An empty message of tensorflow.serving that the tensorflow-serving-api package lacks, with these fields.
+
+    It is in a pool of its own: the real definition may be in the default one.
+    """
+    kinds = descriptor_pb2.FieldDescriptorProto
+    scalars = {"string": kinds.TYPE_STRING, "bool": kinds.TYPE_BOOL}
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"tandem/{name}.proto", package="tensorflow.serving", syntax="proto3"
+    )
+    for message, fields in messages.items():
+        definition = file.message_type.add(name=message)
+        for field, (number, kind) in fields.items():
+            added = definition.field.add(name=field, number=number, label=kinds.LABEL_OPTIONAL)
+            if kind in scalars:
+                added.type = scalars[kind]
+            else:
+                added.type, added.type_name = kinds.TYPE_MESSAGE, f".tensorflow.serving.{kind}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +29,50 @@ from tests.tf_worker import saved_models
 
 ROOT = Path(__file__).parents[2]
 MAX_BATCH_SIZE = 4
+MODELS = ("scale", "choosy", "words", "mixed", "half_broken")
+"""Those that `server` has."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Message
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """The HTTP port, asked on a connection for each request."""
+
+    port: int
+
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """`body` as http.client takes it: bytes, or their parts, which are then sent in chunks."""
+        with closing(self.connect()) as connection:
+            connection.request(method, path, body, headers or {}, encode_chunked=not isinstance(body, bytes | None))
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read().decode())
+
+    def connect(self) -> HTTPConnection:
+        return HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def get(self, path: str) -> Answer:
+        return self.ask("GET", path)
+
+    def post(self, path: str, document: Any) -> Answer:
+        """A document, or the JSON text itself."""
+        text = document if isinstance(document, str) else json.dumps(document)
+        return self.ask("POST", path, text.encode())
 
 
 class Server:
     """A stand-in in a process of its own. `log` is what it has written so far."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, rest: Rest, log: Path) -> None:
         self.process = process
         self._log = log
         self.channel = grpc.insecure_channel(
@@ -45,6 +87,7 @@ class Server:
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
         self.port = port
+        self.rest = rest
 
     @property
     def log(self) -> str:
@@ -76,16 +119,17 @@ def request(model: str, **inputs: Any) -> Any:
 
 @contextmanager
 def run_server(folder: Path, *flags: str) -> Iterator[Server]:
-    port = free_port()
+    """`flags` come after those of its ports."""
+    port, rest = free_port(), Rest(free_port())
     log = folder / f"{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tf_worker.server", f"--port={port}", *flags],
+            [sys.executable, "-m", "tf_worker.server", f"--port={port}", f"--rest_api_port={rest.port}", *flags],
             cwd=ROOT,
             stdout=output,
             stderr=output,
         )
-    server = Server(process, port, log)
+    server = Server(process, port, rest, log)
     try:
         yield server
     finally:
@@ -109,6 +153,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved_models.save_scale(folder / "scale" / "2", 10.0)
     saved_models.save(saved_models.Choosy(), folder / "choosy" / "1")
     saved_models.save(saved_models.Words(), folder / "words" / "1")
+    saved_models.save(saved_models.Mixed(), folder / "mixed" / "1")
     saved_models.save(saved_models.Slow(), folder / "slow" / "1")
     (folder / "half_broken" / "2").mkdir(parents=True)
     (folder / "half_broken" / "2" / "saved_model.pb").write_bytes(b"not a model")
@@ -124,7 +169,7 @@ def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     models = "".join(
         f'config {{ name: "{name}" base_path: "{model_folder / name}" model_platform: "tensorflow"'
         " model_version_policy { all {} } }"
-        for name in ("scale", "choosy", "words", "half_broken")
+        for name in MODELS
     )
     (folder / "models.config").write_text(f"model_config_list {{ {models} }}")
     (folder / "batching.config").write_text(

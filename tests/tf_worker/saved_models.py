@@ -48,6 +48,16 @@ class Words(tf.Module):  # type: ignore[misc]
         }
 
 
+class Mixed(tf.Module):  # type: ignore[misc]
+    """Two inputs, of words and of whole numbers; the words come back as bytes, the numbers doubled."""
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec([None], tf.string, name="word"), tf.TensorSpec([None], tf.int32, name="number")]
+    )
+    def __call__(self, word: Any, number: Any) -> dict[str, Any]:
+        return {"echo_bytes": tf.identity(word), "twice": number * 2}
+
+
 class Slow(tf.Module):  # type: ignore[misc]
     """Counts up to n, one step of the graph at a time."""
 

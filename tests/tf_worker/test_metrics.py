@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.tf_worker.conftest import ROOT, Server, free_port, request, run_server
+from tests.tf_worker.conftest import ROOT, Rest, Server, free_port, request, run_server
 from tests.tf_worker.test_shutdown import STEPS
 from tf_worker.batcher import Batcher
 from tf_worker.batching_parameters import BatchingParameters
@@ -53,6 +53,7 @@ class Monitored:
 
     def __init__(self, server: Server, port: int) -> None:
         self.server = server
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str = PATH) -> tuple[int, str, str]:
@@ -211,9 +212,32 @@ def test_a_load_is_counted_by_folder_and_outcome(model_folder: Path, tmp_path: P
 
 
 def test_another_path_is_not_found_with_a_sentence(monitored: Monitored) -> None:
-    status, kind, text = monitored.get("/v1/models/scale")
+    status, kind, text = monitored.get("/metrics")
     assert (status, kind) == (404, "text/plain")
-    assert text == f"There is no /v1/models/scale here. On this port there is {PATH}.\n"
+    assert text == f"There is no /metrics here. On this port there is /v1/models/NAME, {PATH}.\n"
+
+
+def test_the_page_takes_no_query(monitored: Monitored) -> None:
+    status, _, text = monitored.get(f"{PATH}?x=1")
+    assert (status, text) == (400, f"Unexpected path: {PATH}?x=1. Should be {PATH}")
+
+
+def test_rest_requests_are_counted_with_an_entrypoint_of_their_own(monitored: Monitored) -> None:
+    before = monitored.page()
+    rest = Rest(monitored.port)
+    assert rest.post("/v1/models/scale:predict", {"instances": [[1, 2, 3]]}).status == 200
+    assert rest.post("/v1/models/scale:predict", {"instances": []}).status == 400
+    after = monitored.page()
+
+    def grown(name: str, **labels: str) -> float:
+        return after.value(name, **labels) - before.value(name, **labels)
+
+    assert grown(f"{SERVING}request_count", model_name="scale", status="OK") == 1
+    assert grown(f"{SERVING}request_count", model_name="scale", status="INVALID_ARGUMENT") == 1
+    rest_labels = {"model_name": "scale", "API": "predict", "entrypoint": "REST"}
+    assert grown(f"{SERVING}request_latency_count", **rest_labels) == 1
+    assert grown(f"{SERVING}request_latency_count", **GRPC) == 0
+    assert grown(f"{SERVING}runtime_latency_count", **TF1) == 1
 
 
 def test_the_page_is_there_until_accepted_requests_have_been_answered(tmp_path: Path, model_folder: Path) -> None:

@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tests.tf_worker.conftest import MAX_BATCH_SIZE, Server, refusal, request
+from tests.tf_worker.conftest import MAX_BATCH_SIZE, MODELS, Server, refusal, request
 
 X = np.array([[1, 2, 3]], np.float32)
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -290,7 +290,7 @@ def test_a_reload_serves_another_configuration_and_a_bad_one_changes_nothing(
                 config.version_labels[label] = 1
         return server.models.HandleReloadConfigRequest(message, timeout=60)
 
-    same = {name: name for name in ("scale", "choosy", "words", "half_broken")}
+    same = {name: name for name in MODELS}
     reload({**same, "twin": "scale"}, label="live")
     labelled = request("scale", x=X)
     labelled.model_spec.version_label = "live"
@@ -312,8 +312,17 @@ def test_a_reload_serves_another_configuration_and_a_bad_one_changes_nothing(
         server.predict("twin", x=X)
 
 
-@pytest.mark.parametrize("service", ["", "PredictionService", "ModelService"])
-def test_the_health_service_says_serving(server: Server, service: str) -> None:
-    stub = health_pb2_grpc.HealthStub(server.channel)
-    answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+def test_a_nan_is_a_number_like_others(server: Server) -> None:
+    scaled = server.predict("scale", x=[[np.nan, 1, np.inf]])["scaled"]
+    assert np.array_equal(scaled, [[np.nan, 10, np.inf]], equal_nan=True)
+
+
+def test_no_rows_in_are_no_rows_out(server: Server) -> None:
+    outputs = server.predict("scale", x=np.zeros((0, 3), np.float32))
+    assert {name: array.shape for name, array in outputs.items()} == {"scaled": (0, 3), "total": (0,)}
+
+
+def test_there_is_no_health_service_unless_its_flag_says_so(server: Server) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        health_pb2_grpc.HealthStub(server.channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
+    assert refusal(caught.value)[0] is grpc.StatusCode.UNIMPLEMENTED
