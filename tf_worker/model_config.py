@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from tf_worker import text_proto
 from tf_worker.errors import Code, ServingError, StartError
 from tf_worker.flags import Flags
 
+log = logging.getLogger(__name__)
+
 PLATFORM = "tensorflow"
+_VERSION = re.compile(r"[0-9]+")  # not \d, which is more than the digits that the real server reads
 
 
 def from_flags(flags: Flags) -> Any:
@@ -53,6 +58,11 @@ def validate(config: Any) -> None:
                 Code.INVALID_ARGUMENT,
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}",
             )
+        if model.model_type == model_server_config_pb2.TENSORFLOW and not model.model_platform:
+            log.warning(
+                "Deprecated ModelServerConfig::model_type field used. Prefer ModelServerConfig::model_platform."
+            )
+            continue
         if not model.model_platform:
             raise ServingError(
                 Code.INVALID_ARGUMENT,
@@ -68,7 +78,8 @@ def validate(config: Any) -> None:
 
 def versions_to_serve(model: Any) -> dict[int, Path]:
     """The version folders under the model's base path that its policy asks for. Raises OSError: no base path."""
-    found = {int(child.name): child for child in Path(model.base_path).iterdir() if child.name.isdecimal()}
+    children = [child for child in sorted(Path(model.base_path).iterdir()) if _VERSION.fullmatch(child.name)]
+    found = {int(child.name): child for child in children if int(child.name) < 2**63}
     policy = model.model_version_policy
     match policy.WhichOneof("policy_choice"):
         case "all":

@@ -56,6 +56,29 @@ class Slow(tf.Module):  # type: ignore[misc]
         return {"n": tf.while_loop(lambda i: i < n, lambda i: (i + 1,), (tf.constant(0),), parallel_iterations=1)[0]}
 
 
+class Heavy(tf.Module):  # type: ignore[misc]
+    """Has so many bytes of weights, and gives one of them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weights = tf.Variable(tf.zeros([size // 4]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="index")])  # type: ignore[untyped-decorator]
+    def __call__(self, index: Any) -> dict[str, Any]:
+        return {"weight": tf.gather(self.weights, index)}
+
+
+class Waits(tf.Module):  # type: ignore[misc]
+    """Answers once there is a file that matches the pattern."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="pattern")])  # type: ignore[untyped-decorator]
+    def __call__(self, pattern: Any) -> dict[str, Any]:
+        def is_missing(_: Any) -> Any:
+            return tf.equal(tf.size(tf.io.matching_files(pattern)), 0)
+
+        return {"looks": tf.while_loop(is_missing, lambda i: (i + 1,), (tf.constant(0),), parallel_iterations=1)[0]}
+
+
 def save(module: Any, path: Path) -> None:
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.__call__})
 
