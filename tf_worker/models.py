@@ -140,7 +140,8 @@ class Models:
 
     def _versions_to_load(self) -> list[tuple[str, int, Version]]:
         """The versions that are new, the newest of each model first, and then model by model."""
-        newest, older = [], []
+        newest: list[tuple[str, int, Version]] = []
+        older: list[tuple[str, int, Version]] = []
         for name in self._versions.keys() | self._wanted.keys():
             for number, version in self.versions(name).items():
                 if number not in self._wanted.get(name, {}):

@@ -55,8 +55,8 @@ QUANTIZED = frozenset(
 _NUMPY = {enum: np.dtype(tf.dtypes.as_dtype(enum).as_numpy_dtype) for enum in _FIELDS}
 _ENUM = {dtype: enum for enum, dtype in _NUMPY.items()}
 # What the values of a field are before they are the tensor's: their bits, or numbers that are cut to its width.
-_BITS = {"half_val": np.dtype(np.uint16), "float8_val": np.dtype(np.uint8)}
-_PAIRS = {"scomplex_val": np.dtype(np.float32), "dcomplex_val": np.dtype(np.float64)}
+_BITS: dict[str, np.dtype[Any]] = {"half_val": np.dtype(np.uint16), "float8_val": np.dtype(np.uint8)}
+_PAIRS: dict[str, np.dtype[Any]] = {"scomplex_val": np.dtype(np.float32), "dcomplex_val": np.dtype(np.float64)}
 # A packed repeated field on the wire is its tag, its length in bytes and the little-endian values, so an array's
 # memory is already the field's contents. Tag: (field number << 3) | 2.
 _PACKED_TAG = {

@@ -110,6 +110,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved_models.save(saved_models.Choosy(), folder / "choosy" / "1")
     saved_models.save(saved_models.Words(), folder / "words" / "1")
     saved_models.save(saved_models.Slow(), folder / "slow" / "1")
+    saved_models.save_types(folder / "types" / "1")
     (folder / "half_broken" / "2").mkdir(parents=True)
     (folder / "half_broken" / "2" / "saved_model.pb").write_bytes(b"not a model")
     (folder / "half_broken" / "3").mkdir()
@@ -124,7 +125,7 @@ def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     models = "".join(
         f'config {{ name: "{name}" base_path: "{model_folder / name}" model_platform: "tensorflow"'
         " model_version_policy { all {} } }"
-        for name in ("scale", "choosy", "words", "half_broken")
+        for name in ("scale", "choosy", "words", "half_broken", "types")
     )
     (folder / "models.config").write_text(f"model_config_list {{ {models} }}")
     (folder / "batching.config").write_text(
