@@ -58,22 +58,32 @@ def validate(config: Any) -> None:
                 Code.INVALID_ARGUMENT,
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}",
             )
-        if model.model_type == model_server_config_pb2.TENSORFLOW and not model.model_platform:
-            log.warning(
-                "Deprecated ModelServerConfig::model_type field used. Prefer ModelServerConfig::model_platform."
-            )
-            continue
-        if not model.model_platform:
+        _check_platform(model)
+
+
+def _check_platform(model: Any) -> None:
+    platform = model.model_platform
+    if model.model_type:
+        log.warning("Deprecated ModelServerConfig::model_type field used. Prefer ModelServerConfig::model_platform.")
+        if platform:
             raise ServingError(
                 Code.INVALID_ARGUMENT,
-                "Illegal setting neither ModelServerConfig::model_type (deprecated) "
-                f"nor ModelServerConfig::model_platform, model name is {model.name}",
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and"
+                f" ModelServerConfig::model_platform, model name is {model.name}",
             )
-        if model.model_platform != PLATFORM:
+        if model.model_type != model_server_config_pb2.TENSORFLOW:
             raise ServingError(
-                Code.INVALID_ARGUMENT,
-                f"Model {model.name} requests unsupported platform {model.model_platform}",
+                Code.INVALID_ARGUMENT, f"ModelServerConfig::model_type choice {model.model_type} not supported."
             )
+        return
+    if not platform:
+        raise ServingError(
+            Code.INVALID_ARGUMENT,
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) "
+            f"nor ModelServerConfig::model_platform, model name is {model.name}",
+        )
+    if platform != PLATFORM:
+        raise ServingError(Code.INVALID_ARGUMENT, f"Model {model.name} requests unsupported platform {platform}")
 
 
 def versions_to_serve(model: Any) -> dict[int, Path]:

@@ -193,8 +193,11 @@ class Models:
 
     def _close(self, version: Version) -> None:
         servable, version.servable = version.servable, None
-        if servable is not None:
-            servable.close()
+        try:
+            if servable is not None:
+                servable.close()
+        except Exception:
+            log.exception("%s did not unload cleanly", version.path)
         with self._lock:
             self._end(version, None)
         self._work()
