@@ -1,7 +1,8 @@
 """Which requests make a batch: pure bookkeeping, for a caller that holds a lock.
 
 The rules are those of TensorFlow's shared_batch_scheduler.h: a queue is a line of batches of which only the last is
-open. A request joins it if its rows fit and else opens the next one, up to `max_enqueued_batches`.
+open. A request joins it if its rows fit and else opens the next one, up to `max_enqueued_batches`. With large batches
+split, it fills the open one first and opens as many as the rest of its rows need.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Item = TypeVar("Item")
 
 
 class Batch(Generic[Item]):
-    """Items that are run together. Its first item's thread, the leader, runs it."""
+    """Items that are run together. Its first item's thread, the leader, sees that it is run."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
@@ -32,28 +33,54 @@ class Batch(Generic[Item]):
 class BatchQueue(Generic[Item]):
     """One line of batches for each key; items of different keys never meet in a batch."""
 
-    def __init__(self, parameters: BatchingParameters) -> None:
-        self._parameters = parameters
+    def __init__(self) -> None:
         self._lines: dict[Hashable, deque[Batch[Item]]] = {}
 
-    def add(self, key: Hashable, item: Item, rows: int) -> tuple[Batch[Item], bool]:
-        """The batch that the item is in now, and whether it opened it, which makes it the leader.
+    def parts(self, key: Hashable, rows: int, parameters: BatchingParameters) -> list[int]:
+        """The rows of each item that a request is to be added as, in order; mostly one.
 
-        Raises ServingError: INVALID_ARGUMENT for more rows than a batch may have, UNAVAILABLE for a full queue.
+        Raises ServingError: INVALID_ARGUMENT for more rows than a request may have, UNAVAILABLE for a full queue.
         """
-        limit, most = self._parameters.max_batch_size, self._parameters.max_enqueued_batches
-        if rows > limit:
+        most_rows, most_batches = parameters.max_batch_size, parameters.max_enqueued_batches
+        if rows > most_rows:
             raise ServingError(
-                Code.INVALID_ARGUMENT, f"Task size {rows} is larger than maximum input batch size {limit}"
+                Code.INVALID_ARGUMENT, f"Task size {rows} is larger than maximum input batch size {most_rows}"
             )
-        line = self._lines.setdefault(key, deque())
-        opens = not line or line[-1].rows + rows > limit
-        if opens and len(line) >= most:
+        line = self._lines.get(key)
+        limit = parameters.execution_size
+        room = limit - line[-1].rows if line else limit
+        if rows <= room:
+            return [rows]
+        queued = len(line) if line else 0
+        if not parameters.enable_large_batch_splitting:
+            if line and queued >= most_batches:
+                raise ServingError(
+                    Code.UNAVAILABLE,
+                    "The batch scheduling queue to which this task was submitted is full; currently "
+                    f"{queued} batches enqueued and max_enqueued_batches is {most_batches}",
+                )
+            return [rows]
+        capacity = (most_batches - queued) * limit + (room if line else 0)
+        if rows > capacity:
             raise ServingError(
                 Code.UNAVAILABLE,
-                "The batch scheduling queue to which this task was submitted is full; currently "
-                f"{len(line)} batches enqueued and max_enqueued_batches is {most}",
+                "The batch scheduling queue to which this task was submitted is full; task size is "
+                f"{rows} but scheduling capacity is only {capacity} (num_enqueued_batches={queued},"
+                f" max_enqueued_batches={most_batches}, open_batch_size={limit - room},"
+                f" max_execution_batch_size={limit})",
             )
+        head = [room] if room else []
+        whole, rest = divmod(rows - room, limit)
+        return head + [limit] * whole + ([rest] if rest else [])
+
+    def add(self, key: Hashable, item: Item, rows: int, parameters: BatchingParameters) -> tuple[Batch[Item], bool]:
+        """The batch that the item is in now, and whether it opened it, which makes it the leader.
+
+        `rows` is one of what `parts` gave, with no other call in between but those for the parts before it.
+        """
+        limit = parameters.execution_size
+        line = self._lines.setdefault(key, deque())
+        opens = not line or line[-1].rows + rows > limit
         if opens:
             if line:
                 line[-1].full.set()

@@ -27,13 +27,12 @@ _WRAPPED = {  # name: (field number, wrapper message)
     "enable_large_batch_splitting": (8, "BoolValue"),
     "max_execution_batch_size": (9, "Int64Value"),
 }
-_NOT_HERE = ("enable_large_batch_splitting", "max_execution_batch_size", "pad_variable_length_inputs")
 
 
 @dataclass(frozen=True)
 class BatchingParameters:
     max_batch_size: int = 1000
-    """Most rows in a batch; a request with more is refused."""
+    """Most rows in a request; unless large batches are split, most rows in a batch as well."""
     batch_timeout_micros: int = 0
     """Longest wait of a request for company while a thread is free, in microseconds."""
     max_enqueued_batches: int = 10
@@ -44,11 +43,24 @@ class BatchingParameters:
     """A label of the queue's metrics."""
     allowed_batch_sizes: tuple[int, ...] = ()
     """Sizes a batch is padded up to; none: no padding."""
+    pad_variable_length_inputs: bool = False
+    """Whether rows of different shapes meet in a batch, each padded at its end with its own first value."""
+    enable_large_batch_splitting: bool = False
+    """Whether a request is spread over several batches where it does not fit into one."""
+    max_execution_batch_size: int | None = None
+    """Most rows in a batch where large ones are split; None: max_batch_size."""
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
+        if not self.max_enqueued_batches and not self.enable_large_batch_splitting:
+            object.__setattr__(self, "max_enqueued_batches", 1)  # as the real server takes it
+        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads", "execution_size"):
             if getattr(self, name) < 1:
                 raise StartError(f"{name} must be positive; was {getattr(self, name)}")
+        if self.execution_size > self.max_batch_size:
+            raise StartError(
+                f"max_execution_batch_size must not be over max_batch_size, {self.max_batch_size};"
+                f" was {self.execution_size}"
+            )
         if self.batch_timeout_micros < 0:
             raise StartError(f"batch_timeout_micros must be non-negative; was {self.batch_timeout_micros}")
         sizes = self.allowed_batch_sizes
@@ -60,6 +72,13 @@ class BatchingParameters:
                 f"last entry was {sizes[-1]}; expected {self.max_batch_size}"
             )
 
+    @property
+    def execution_size(self) -> int:
+        """Most rows in a batch."""
+        if not self.enable_large_batch_splitting or self.max_execution_batch_size is None:
+            return self.max_batch_size
+        return self.max_execution_batch_size
+
     def padded_size(self, rows: int) -> int:
         """The size a batch of so many rows is run with; there is no row to pad an empty one with."""
         sizes = self.allowed_batch_sizes
@@ -67,25 +86,26 @@ class BatchingParameters:
 
     def likely_sizes(self) -> list[int]:
         """The sizes worth warming up: all that are allowed, or the powers of two and the greatest."""
+        most = self.execution_size
         if self.allowed_batch_sizes:
-            return list(self.allowed_batch_sizes)
-        powers = [2**n for n in range(self.max_batch_size.bit_length()) if 2**n < self.max_batch_size]
-        return [*powers, self.max_batch_size]
+            return [size for size in self.allowed_batch_sizes if size <= self.padded_size(most)]
+        return [*(2**n for n in range(most.bit_length()) if 2**n < most), most]
 
 
 def read(path: Path) -> BatchingParameters:
-    """Raises StartError for a file that cannot be read, a value out of range, or a field the stand-in lacks."""
+    """Raises StartError for a file that cannot be read, or a value out of range."""
     message = text_proto.read(path, _message())
-    for name in _NOT_HERE:
-        if getattr(message, name) if name == "pad_variable_length_inputs" else message.HasField(name):
-            raise StartError(f"{path}: the stand-in has no {name}; see docs/tf-worker.md")
     values: dict[str, Any] = {
         name: getattr(message, name).value
         for name in BatchingParameters.__dataclass_fields__
         if name in _WRAPPED and message.HasField(name)
     }
     try:
-        return BatchingParameters(**values, allowed_batch_sizes=tuple(message.allowed_batch_sizes))
+        return BatchingParameters(
+            **values,
+            allowed_batch_sizes=tuple(message.allowed_batch_sizes),
+            pad_variable_length_inputs=message.pad_variable_length_inputs,
+        )
     except StartError as error:
         raise StartError(f"{path}: {error}") from error
 

@@ -59,7 +59,15 @@ class Flags:
     model_name: str
     model_base_path: str
     saved_model_tags: tuple[str, ...]
+    enable_per_model_batching_parameters: bool
     allow_version_labels_for_unavailable_models: bool
+    model_config_file_poll_wait_seconds: int
+    num_load_threads: int
+    num_unload_threads: int
+    max_num_load_retries: int
+    load_retry_interval_micros: int
+    enable_model_warmup: bool
+    num_request_iterations_for_warmup: int
     file_system_poll_wait_seconds: int
 
     enable_batching: bool
@@ -148,6 +156,33 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "--allow_version_labels_for_unavailable_models",
         "let a new version label name a version that is not loaded yet; needed for labels in a config file",
     )
+    _add_bool(
+        parser,
+        "--enable_per_model_batching_parameters",
+        "take each version's batching parameters from batching_params.pbtxt in its folder; without one, no batching",
+    )
+    add(
+        "--model_config_file_poll_wait_seconds",
+        type=_natural_number,
+        default=0,
+        help="how often to read --model_config_file again; 0: only at the start (0)",
+    )
+    add("--num_load_threads", type=_natural_number, default=0, help="versions loaded at once after the start; 0: one")
+    add("--num_unload_threads", type=_natural_number, default=0, help="versions unloaded at once; 0: one")
+    add("--max_num_load_retries", type=_natural_number, default=5, help="tries of a load after the first failed (5)")
+    add(
+        "--load_retry_interval_micros",
+        type=_whole_number,
+        default=60_000_000,
+        help="pause between two tries of a load; negative: none (60000000)",
+    )
+    _add_bool(parser, "--enable_model_warmup", "warm up each version before it is available (true)", default=True)
+    add(
+        "--num_request_iterations_for_warmup",
+        type=_natural_number,
+        default=0,
+        help="how often each warm-up record is run; 0: once (0)",
+    )
     add(
         "--file_system_poll_wait_seconds",
         type=_natural_number,
@@ -203,8 +238,8 @@ class _WithoutEffect(argparse.Action):
             namespace.warnings += (line,)
 
 
-def _add_bool(parser: argparse.ArgumentParser, name: str, help_: str) -> None:
-    parser.add_argument(name, type=_boolean, nargs="?", const=True, default=False, metavar="true|false", help=help_)
+def _add_bool(parser: argparse.ArgumentParser, name: str, help_: str, *, default: bool = False) -> None:
+    parser.add_argument(name, type=_boolean, nargs="?", const=True, default=default, metavar="true|false", help=help_)
 
 
 def _boolean(text: str) -> bool:
@@ -239,6 +274,10 @@ def _fraction(text: str) -> float:
     if 0 <= number <= 1:
         return number
     raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+
+
+def _whole_number(text: str) -> int:
+    return -_natural_number(text[1:]) if text.startswith("-") else _natural_number(text)
 
 
 def _port(text: str) -> int:

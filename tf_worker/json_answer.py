@@ -16,7 +16,7 @@ from tensorflow.core.framework import types_pb2
 
 from tf_worker.json_request import Format
 from tf_worker.json_tensor import B64, invalid, type_name
-from tf_worker.tensors import Array, decode
+from tf_worker.tensors import Array, decode, shape_of
 
 _INDENT = "    "
 _BYTES = "_bytes"
@@ -38,7 +38,9 @@ def predict_answer(outputs: Mapping[str, Any], form: Format) -> str:
     """The JSON of the TensorProtos. Raises ServingError."""
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")
-    tensors = {name: (decode(name, tensor), tensor.dtype) for name, tensor in sorted(outputs.items())}
+    tensors = {
+        name: (decode(name, tensor, shape_of(name, tensor)), tensor.dtype) for name, tensor in sorted(outputs.items())
+    }
     if form is Format.ROWS:
         return f'{{\n{_INDENT}"predictions": {_rows(tensors)}\n}}'
     return f'{{\n{_INDENT}"outputs": {_columns(tensors)}\n}}'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from tf_worker import text_proto
 from tf_worker.errors import Code, ServingError, StartError
 from tf_worker.flags import Flags
 
+log = logging.getLogger(__name__)
+
 PLATFORM = "tensorflow"
+_VERSION = re.compile(r"[0-9]+")  # not \d, which is more than the digits that the real server reads
 
 
 def from_flags(flags: Flags) -> Any:
@@ -53,22 +58,38 @@ def validate(config: Any) -> None:
                 Code.INVALID_ARGUMENT,
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}",
             )
-        if not model.model_platform:
+        _check_platform(model)
+
+
+def _check_platform(model: Any) -> None:
+    platform = model.model_platform
+    if model.model_type:
+        log.warning("Deprecated ModelServerConfig::model_type field used. Prefer ModelServerConfig::model_platform.")
+        if platform:
             raise ServingError(
                 Code.INVALID_ARGUMENT,
-                "Illegal setting neither ModelServerConfig::model_type (deprecated) "
-                f"nor ModelServerConfig::model_platform, model name is {model.name}",
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and"
+                f" ModelServerConfig::model_platform, model name is {model.name}",
             )
-        if model.model_platform != PLATFORM:
+        if model.model_type != model_server_config_pb2.TENSORFLOW:
             raise ServingError(
-                Code.INVALID_ARGUMENT,
-                f"Model {model.name} requests unsupported platform {model.model_platform}",
+                Code.INVALID_ARGUMENT, f"ModelServerConfig::model_type choice {model.model_type} not supported."
             )
+        return
+    if not platform:
+        raise ServingError(
+            Code.INVALID_ARGUMENT,
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) "
+            f"nor ModelServerConfig::model_platform, model name is {model.name}",
+        )
+    if platform != PLATFORM:
+        raise ServingError(Code.INVALID_ARGUMENT, f"Model {model.name} requests unsupported platform {platform}")
 
 
 def versions_to_serve(model: Any) -> dict[int, Path]:
     """The version folders under the model's base path that its policy asks for. Raises OSError: no base path."""
-    found = {int(child.name): child for child in Path(model.base_path).iterdir() if child.name.isdecimal()}
+    children = [child for child in sorted(Path(model.base_path).iterdir()) if _VERSION.fullmatch(child.name)]
+    found = {int(child.name): child for child in children if int(child.name) < 2**63}
     policy = model.model_version_policy
     match policy.WhichOneof("policy_choice"):
         case "all":

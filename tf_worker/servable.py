@@ -7,7 +7,6 @@ in place of 127 (docs/tf-worker.md).
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +17,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
+from tf_worker.batching_parameters import BatchingParameters
 from tf_worker.errors import Code, ServingError
 from tf_worker.metrics import Metrics
-from tf_worker.tensors import Array, decode, fits
-
-log = logging.getLogger(__name__)
+from tf_worker.tensors import QUANTIZED, Array, decode, fits, shape_of
 
 
 class Input:
@@ -45,14 +43,14 @@ class Input:
                 Code.INVALID_ARGUMENT,
                 f"Type mismatch: actual {_type_name(proto.dtype)} vs. expect {self.dtype.name} for input {self.alias}",
             )
-        array = decode(self.alias, proto)
-        if not fits(array, self.shape):
+        shape = shape_of(self.alias, proto)
+        if not fits(shape, self.shape):  # before the values are made: a shape alone may ask for any memory
             raise ServingError(
                 Code.INVALID_ARGUMENT,
-                f"Shape mismatch: input {self.alias} has shape {_show(array.shape)},"
+                f"Shape mismatch: input {self.alias} has shape {_show(shape)},"
                 f" the signature expects {_show(self.shape or ())}",
             )
-        return array
+        return decode(self.alias, proto, shape)
 
     def blank(self, rows: int) -> Array | None:
         """Zeros for so many rows, or None if the signature does not say how large a row is."""
@@ -70,6 +68,13 @@ class Signature:
             Input(alias, info, definition.defaults.get(alias)) for alias, info in sorted(definition.inputs.items())
         ]
         self.outputs = {alias: info.name for alias, info in sorted(definition.outputs.items())}
+        self._quantized = {
+            alias: np.dtype(tf.dtypes.as_dtype(info.dtype).as_numpy_dtype)
+            for alias, info in definition.outputs.items()
+            if info.dtype in QUANTIZED
+        }
+        self.batching: BatchingParameters | None = None
+        """How its requests are joined into batches; None: not at all."""
         self._session = session
         self._metrics = metrics
         self._callables: dict[tuple[str, ...], Callable[..., list[Array]]] = {}
@@ -130,6 +135,11 @@ class Signature:
         except tf.errors.OpError as error:
             raise ServingError.from_tensorflow(error) from error
         self._metrics.graph_ran(time.perf_counter() - begin_s)
+        if self._quantized:  # which the session gives as the integers they are made of
+            return [
+                array.view(self._quantized.get(alias, array.dtype))
+                for alias, array in zip(outputs, arrays, strict=True)
+            ]
         return arrays
 
     def _callable(self, outputs: tuple[str, ...]) -> Callable[..., list[Array]]:
@@ -159,7 +169,7 @@ class Servable:
         self.signature_defs = signature_defs
         """`SignatureDef` by name, as in the SavedModel."""
         self._session = session
-        self._signatures = {name: Signature(name, item, session, metrics) for name, item in signature_defs.items()}
+        self.signatures = {name: Signature(name, item, session, metrics) for name, item in signature_defs.items()}
 
     @classmethod
     def load(cls, path: Path, tags: Sequence[str], config: Any, metrics: Metrics) -> Servable:
@@ -181,21 +191,14 @@ class Servable:
     def signature(self, name: str) -> Signature:
         """The signature of that name; empty: `serving_default`. Raises ServingError FAILED_PRECONDITION."""
         name = name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-        if name not in self._signatures:
+        if name not in self.signatures:
             raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-        return self._signatures[name]
+        return self.signatures[name]
 
-    def warm_up(self, sizes: Sequence[int], *, budget_s: float, clock: Callable[[], float]) -> None:
-        """Run each signature with zeros of each size, until the budget is spent, so that no request is the first."""
-        end = clock() + budget_s
-        for size in sizes:
-            for signature in self._signatures.values():
-                if clock() > end:
-                    return
-                try:
-                    signature.warm_up(size)
-                except ServingError as error:
-                    log.warning("warm-up of %s with %d zeros: %s", signature.name, size, error.message)
+    def set_batching(self, parameters: BatchingParameters | None) -> None:
+        """How requests are joined into batches; None: not at all."""
+        for signature in self.signatures.values():
+            signature.batching = parameters
 
     def close(self) -> None:
         """Free the memory. No run may be under way or come after."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -19,27 +17,26 @@ from typing import Any
 import grpc
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
-from tf_worker import text_proto
+from tf_worker import following, text_proto
 from tf_worker.batcher import Batcher
 from tf_worker.batching_parameters import BatchingParameters
 from tf_worker.errors import ServingError, StartError
 from tf_worker.flags import Flags
 from tf_worker.grpc_server import GrpcServer
+from tf_worker.loading import Loader
 from tf_worker.metrics import Metrics
 from tf_worker.models import Models
 from tf_worker.rest import RestServer
 from tf_worker.rest_api import RestApi
 from tf_worker.runner import DirectRunner
-from tf_worker.servable import Servable
 from tf_worker.server_core import ServerCore
 from tf_worker.services import ModelService, PredictionService
+from tf_worker.workers import ThreadWorkers
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
 """How long requests that were accepted may take to finish once the server is told to stop."""
-WARM_UP_BUDGET_S = 10.0
-"""Longest warm-up of a version, in seconds; the run under way when it ends is finished."""
 
 
 class Signal(Enum):
@@ -65,20 +62,36 @@ def serve(
     metrics = Metrics(batching.thread_pool_name if batching else None)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: events.put(Signal.STOP))
+    runner = Batcher(batching.num_batch_threads, metrics) if batching else DirectRunner()
+    loader = Loader(
+        flags.saved_model_tags,
+        _session_config(flags),
+        batching,
+        per_model_batching=flags.enable_per_model_batching_parameters,
+        runner=runner,
+        warm_up=flags.enable_model_warmup,
+        warm_up_iterations=max(flags.num_request_iterations_for_warmup, 1),
+        metrics=metrics,
+    )
+    workers = ThreadWorkers(
+        load_threads=flags.num_load_threads,
+        unload_threads=flags.num_unload_threads,
+        retry_interval_s=flags.load_retry_interval_micros / 1e6,
+    )
     models = Models(
-        _loader(flags, _session_config(flags), batching.likely_sizes() if batching else [1], metrics),
+        loader.load,
+        workers,
+        load_retries=flags.max_num_load_retries,
         labels_before_versions=flags.allow_version_labels_for_unavailable_models,
         on_ready=lambda: events.put(Signal.READY),
     )
-    poll_s = flags.file_system_poll_wait_seconds
-    Thread(target=_keep_up, args=(models, config, poll_s, events), name="models", daemon=True).start()
+    Thread(target=_keep_up, args=(models, config, flags, events), name="models", daemon=True).start()
 
     event = events.get()
     if isinstance(event, StartError):
         raise event
     if event is Signal.STOP:
         return
-    runner = Batcher(batching, metrics) if batching else DirectRunner()
     core = ServerCore(models, runner, metrics, as_tensor_content=flags.enable_serialization_as_tensor_content)
     server = GrpcServer(flags, credentials, PredictionService(core, metrics), ModelService(core))
     rest = _rest(flags, core, metrics, metrics_path) if flags.rest_api_port else None
@@ -101,38 +114,16 @@ def _rest(flags: Flags, core: ServerCore, metrics: Metrics, metrics_path: str | 
     return RestServer(flags.host, flags.rest_api_port, api, pages, cors=flags.rest_api_enable_cors_support)
 
 
-def _keep_up(models: Models, config: Any, poll_s: float, events: Events) -> None:
-    """Load the first configuration, then follow what comes and goes in the base paths."""
+def _keep_up(models: Models, config: Any, flags: Flags, events: Events) -> None:
+    """Load the first configuration, then follow what comes and goes in the base paths, and what the file says."""
     try:
         models.reload(config)
     except ServingError as error:
         log.error("%s", error.message)
         events.put(StartError(error.message))  # of no effect once the server is ready: then the others are served
-    while poll_s:
-        time.sleep(poll_s)
-        try:
-            models.follow_file_system()
-        except Exception:
-            log.exception("looking for new versions failed")
-
-
-def _loader(
-    flags: Flags, session_config: Any, warm_up_sizes: list[int], metrics: Metrics
-) -> Callable[[str, int, Path], Servable]:
-    def load(name: str, version: int, path: Path) -> Servable:
-        started = time.monotonic()
-        success = False
-        try:
-            servable = Servable.load(path, flags.saved_model_tags, session_config, metrics)
-            success = True
-        finally:
-            loaded = time.monotonic()
-            metrics.loaded(str(path), success=success, duration_s=loaded - started)
-        servable.warm_up(warm_up_sizes, budget_s=WARM_UP_BUDGET_S, clock=time.monotonic)
-        log.info("%s %d: loaded in %.1f s, warm in %.1f s", name, version, loaded - started, time.monotonic() - loaded)
-        return servable
-
-    return load
+    if flags.model_config_file and flags.model_config_file_poll_wait_seconds:
+        following.follow_config_file(models, flags.model_config_file, flags.model_config_file_poll_wait_seconds)
+    following.follow_file_system(models, flags.file_system_poll_wait_seconds)
 
 
 def _session_config(flags: Flags) -> Any:

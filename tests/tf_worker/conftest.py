@@ -29,7 +29,7 @@ from tests.tf_worker import saved_models
 
 ROOT = Path(__file__).parents[2]
 MAX_BATCH_SIZE = 4
-MODELS = ("scale", "choosy", "words", "mixed", "half_broken")
+MODELS = ("scale", "choosy", "words", "mixed", "half_broken", "types")
 """Those that `server` has."""
 
 
@@ -155,6 +155,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved_models.save(saved_models.Words(), folder / "words" / "1")
     saved_models.save(saved_models.Mixed(), folder / "mixed" / "1")
     saved_models.save(saved_models.Slow(), folder / "slow" / "1")
+    saved_models.save_types(folder / "types" / "1")
     (folder / "half_broken" / "2").mkdir(parents=True)
     (folder / "half_broken" / "2" / "saved_model.pb").write_bytes(b"not a model")
     (folder / "half_broken" / "3").mkdir()

@@ -66,6 +66,50 @@ class Slow(tf.Module):  # type: ignore[misc]
         return {"n": tf.while_loop(lambda i: i < n, lambda i: (i + 1,), (tf.constant(0),), parallel_iterations=1)[0]}
 
 
+class Heavy(tf.Module):  # type: ignore[misc]
+    """Has so many bytes of weights, and gives one of them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weights = tf.Variable(tf.zeros([size // 4]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="index")])  # type: ignore[untyped-decorator]
+    def __call__(self, index: Any) -> dict[str, Any]:
+        return {"weight": tf.gather(self.weights, index)}
+
+
+TYPES = {
+    dtype.name: dtype
+    for dtype in (
+        tf.float32, tf.float64, tf.float16, tf.bfloat16, tf.uint8, tf.int8, tf.uint16, tf.int16, tf.uint32, tf.int32,
+        tf.uint64, tf.int64, tf.bool, tf.complex64, tf.complex128, tf.qint8, tf.quint8, tf.qint16, tf.quint16,
+        tf.qint32, tf.dtypes.experimental.int4, tf.dtypes.experimental.uint4, tf.dtypes.experimental.float8_e5m2,
+        tf.dtypes.experimental.float8_e4m3fn, tf.string,
+    )
+}  # fmt: skip
+
+
+def save_types(path: Path) -> None:
+    """A signature for each type, of its name, that gives its input back."""
+    module = tf.Module()
+    module.functions = {
+        name: tf.function(lambda x: {"x": tf.identity(x)}, input_signature=[tf.TensorSpec([None], dtype, name="x")])
+        for name, dtype in TYPES.items()
+    }
+    tf.saved_model.save(module, str(path), signatures=module.functions)
+
+
+class Waits(tf.Module):  # type: ignore[misc]
+    """Answers once there is a file that matches the pattern."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string, name="pattern")])  # type: ignore[untyped-decorator]
+    def __call__(self, pattern: Any) -> dict[str, Any]:
+        def is_missing(_: Any) -> Any:
+            return tf.equal(tf.size(tf.io.matching_files(pattern)), 0)
+
+        return {"looks": tf.while_loop(is_missing, lambda i: (i + 1,), (tf.constant(0),), parallel_iterations=1)[0]}
+
+
 def save(module: Any, path: Path) -> None:
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.__call__})
 

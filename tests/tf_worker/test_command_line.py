@@ -35,6 +35,26 @@ def test_a_boolean_flag_needs_no_value(argument: str, value: bool) -> None:
     assert flags.parse([argument, *MODEL]).enable_batching is value
 
 
+def test_loads_and_warm_up_are_the_real_servers_unless_told_otherwise() -> None:
+    default = flags.parse(MODEL)
+    assert (default.num_load_threads, default.max_num_load_retries, default.load_retry_interval_micros) == (
+        0,
+        5,
+        60_000_000,
+    )
+    assert (default.enable_model_warmup, default.model_config_file_poll_wait_seconds) == (True, 0)
+    assert flags.parse(["--load_retry_interval_micros=-1", *MODEL]).load_retry_interval_micros == -1
+    assert not flags.parse(["--enable_model_warmup=false", *MODEL]).enable_model_warmup
+
+
+def test_the_deprecated_model_type_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "models.config"
+    file.write_text("model_config_list { config { name: 'x' base_path: '/x' model_type: TENSORFLOW } }")
+    (model,) = model_config.from_flags(flags.parse([f"--model_config_file={file}"])).model_config_list.config
+    assert model.name == "x"
+    assert "Deprecated ModelServerConfig::model_type" in caplog.text
+
+
 def test_one_model_can_be_served_without_a_file() -> None:
     (model,) = model_config.from_flags(
         flags.parse(["--model_name=x", "--model_base_path=/models/x"])
@@ -145,6 +165,17 @@ def test_the_tls_file_must_hold_the_texts_themselves(tmp_path: Path) -> None:
             "model_config_list { config { name: 'x' base_path: '/x' model_platform: 'pytorch' } }",
             "Model x requests unsupported platform pytorch",
             id="other-platform",
+        ),
+        pytest.param(
+            "model_config_list { config { name: 'x' base_path: '/x' model_type: OTHER } }",
+            "model_type choice 2 not supported",
+            id="other-type",
+        ),
+        pytest.param(
+            "model_config_list {"
+            " config { name: 'x' base_path: '/x' model_type: TENSORFLOW model_platform: 'tensorflow' } }",
+            "Illegal setting both ModelServerConfig::model_type",
+            id="type-and-platform",
         ),
         pytest.param(
             "model_config_list {"

@@ -15,7 +15,7 @@ from tf_worker import json_request
 from tf_worker.errors import Code, ServingError
 from tf_worker.json_answer import predict_answer
 from tf_worker.json_request import Format
-from tf_worker.tensors import decode, encode
+from tf_worker.tensors import decode, encode, shape_of
 
 
 def read(text: str, **inputs: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def read(text: str, **inputs: Any) -> dict[str, Any]:
     request = predict_pb2.PredictRequest()
     infos = {name: meta_graph_pb2.TensorInfo(dtype=dtype.as_datatype_enum) for name, dtype in inputs.items()}
     json_request.fill(text.encode(errors="surrogateescape"), request, lambda _: infos)
-    return {name: decode(name, tensor) for name, tensor in request.inputs.items()}
+    return {name: decode(name, tensor, shape_of(name, tensor)) for name, tensor in request.inputs.items()}
 
 
 def write(form: Format, **outputs: Any) -> str:

@@ -265,13 +265,15 @@ def test_the_page_is_there_until_accepted_requests_have_been_answered(tmp_path: 
 
 
 class Identity:
+    batching = BatchingParameters(max_batch_size=4, allowed_batch_sizes=(2, 4))
+
     def run(self, outputs: tuple[str, ...], inputs: Sequence[Array]) -> list[Array]:
         return list(inputs)
 
 
 def test_padding_is_counted_by_the_size_that_is_run() -> None:
     metrics = Metrics("threads")
-    batcher = Batcher(BatchingParameters(max_batch_size=4, allowed_batch_sizes=(2, 4)), metrics)
+    batcher = Batcher(1, metrics)
     for rows in (1, 2, 3):
         batcher.run(cast(Signature, Identity()), ("x",), [np.zeros((rows, 1))], lambda: True)
     page = Page(metrics.page())

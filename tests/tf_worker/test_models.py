@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier
 from typing import Any, cast
 
 import pytest
@@ -11,8 +13,10 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from tf_worker.errors import Code, ServingError
-from tf_worker.models import Models, State
+from tf_worker.models import Models
 from tf_worker.servable import Servable
+from tf_worker.versions import State
+from tf_worker.workers import ThreadWorkers
 
 
 class FakeServable:
@@ -22,16 +26,41 @@ class FakeServable:
         self.closed = True
 
 
+class InlineWorkers:
+    """Does everything at once, in the caller's thread, but what is for later: that the test does."""
+
+    def __init__(self) -> None:
+        self.later: list[Callable[[], None]] = []
+        self.has_started = False
+
+    def load(self, job: Callable[[], None]) -> None:
+        job()
+
+    def unload(self, job: Callable[[], None]) -> None:
+        job()
+
+    def load_later(self, job: Callable[[], None]) -> None:
+        self.later.append(job)
+
+    def started(self) -> None:
+        self.has_started = True
+
+
 class Host:
-    """Models over a folder; versions in `bad` do not load."""
+    """Models over a folder; versions in `bad` do not load. `during_load` is called in each load, once set."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
         self.loads: list[tuple[str, int]] = []
         self.bad: set[tuple[str, int]] = set()
         self.ready_after: list[list[tuple[str, int]]] = []
+        self.workers = InlineWorkers()
+        self.servables: list[FakeServable] = []
+        self.during_load: Callable[[], None] = lambda: None
         self.models = Models(
             self._load,
+            options.get("workers", self.workers),
+            load_retries=options.get("load_retries", 0),
             labels_before_versions=options.get("labels_before_versions", False),
             on_ready=lambda: self.ready_after.append(list(self.loads)),
         )
@@ -39,9 +68,11 @@ class Host:
     def _load(self, name: str, version: int, path: Path) -> Servable:
         assert path == self.folder / name / str(version)
         self.loads.append((name, version))
+        self.during_load()
         if (name, version) in self.bad:
             raise ServingError(Code.DATA_LOSS, "no model")
-        return cast(Servable, FakeServable())
+        self.servables.append(FakeServable())
+        return cast(Servable, self.servables[-1])
 
     def add(self, name: str, *versions: int) -> None:
         for version in versions:
@@ -76,6 +107,10 @@ def spec(name: str, version: int | None = None, label: str | None = None) -> Any
     return message
 
 
+def _ignore(_: object) -> None:
+    """For a call whose result is of no interest where a Callable[[], None] is asked for."""
+
+
 ALL = "model_version_policy { all {} }"
 
 
@@ -95,7 +130,8 @@ def host(tmp_path: Path) -> Host:
 )
 def test_the_policy_says_which_version_folders_are_served(host: Host, policy: str, served: list[int]) -> None:
     host.add("m", 2, 3, 10)
-    (host.folder / "m" / "notes").mkdir()
+    for name in ("notes", "-1", "1.5", "٣", str(2**63)):
+        (host.folder / "m" / name).mkdir()
     host.models.reload(host.config(m=policy))
     assert host.states("m") == dict.fromkeys(served, State.AVAILABLE)
     assert host.find("m") == 10
@@ -107,6 +143,7 @@ def test_the_newest_version_of_every_model_is_loaded_before_any_older_one(host: 
     host.models.reload(host.config(a=ALL, b=ALL))
     assert host.loads == [("a", 3), ("b", 1), ("a", 2), ("a", 1)]
     assert host.ready_after == [[("a", 3), ("b", 1)]]
+    assert host.workers.has_started
 
 
 def test_a_version_that_fails_to_load_ends_with_the_reason_and_the_others_serve(host: Host) -> None:
@@ -178,9 +215,107 @@ def test_the_old_version_stays_until_its_successor_has_loaded(host: Host) -> Non
     assert host.states("m") == {1: State.AVAILABLE, 2: State.END}
     host.bad.clear()
     host.models.follow_file_system()
-    assert host.find("m") == 1, "a failed load is tried again at a reload, not at every look"
     host.models.reload(host.config(m=""))
+    assert host.find("m") == 1, "neither a look nor a reload tries again what has failed for good"
+    host.remove("m", 2)
+    host.models.follow_file_system()
+    host.add("m", 2)
+    host.models.follow_file_system()
     assert host.states("m") == {1: State.END, 2: State.AVAILABLE}
+
+
+def test_while_no_wanted_version_is_there_only_the_highest_of_the_others_stays(host: Host) -> None:
+    host.add("m", 1, 2)
+    host.models.reload(host.config(m=ALL))
+    host.add("m", 3)
+    host.bad = {("m", 3)}
+    host.models.reload(host.config(m=""))
+    assert host.states("m") == {1: State.END, 2: State.AVAILABLE, 3: State.END}
+
+
+def test_a_failed_load_is_tried_again_so_often_and_holds_nothing_up(tmp_path: Path) -> None:
+    host = Host(tmp_path, load_retries=2)
+    host.add("bad", 1)
+    host.add("good", 1)
+    host.bad = {("bad", 1)}
+    with pytest.raises(ServingError, match="did not become available"):
+        host.models.reload(host.config(bad="", good=""))
+    assert (host.find("good"), host.loads) == (1, [("bad", 1), ("good", 1)])
+    assert host.models.versions("bad")[1].error is not None, "the reason is told between two tries"
+    host.workers.later.pop()()
+    host.workers.later.pop()()
+    assert host.loads == [("bad", 1), ("good", 1), ("bad", 1), ("bad", 1)]
+    assert host.workers.later == []
+    assert host.states("bad") == {1: State.END}
+
+
+def test_a_load_that_succeeds_at_a_further_try_is_served(tmp_path: Path) -> None:
+    host = Host(tmp_path, load_retries=5)
+    host.add("m", 1)
+    host.bad = {("m", 1)}
+    with pytest.raises(ServingError, match="did not become available"):
+        host.models.reload(host.config(m=""))
+    host.bad.clear()
+    host.workers.later.pop()()
+    assert host.find("m") == 1
+    assert host.models.versions("m")[1].error is None
+
+
+def test_a_version_that_has_gone_is_not_tried_again(tmp_path: Path) -> None:
+    host = Host(tmp_path, load_retries=5)
+    host.add("m", 1, 2)
+    host.bad = {("m", 2)}
+    host.models.reload(host.config(m=ALL))
+    host.remove("m", 2)
+    host.models.follow_file_system()
+    host.workers.later.pop()()
+    assert host.loads == [("m", 2), ("m", 1)]
+    assert host.states("m") == {1: State.AVAILABLE, 2: State.END}
+
+
+def test_a_version_that_goes_while_it_loads_is_not_served(host: Host) -> None:
+    host.add("m", 1)
+    host.models.reload(host.config(m=ALL))
+    host.add("m", 2)
+
+    def go() -> None:
+        host.remove("m", 2)
+        host.models.follow_file_system()
+
+    host.during_load = go
+    host.models.follow_file_system()
+    assert host.states("m") == {1: State.AVAILABLE, 2: State.END}
+    error = host.models.versions("m")[2].error
+    assert error is not None
+    assert (error.code, error.message) == (Code.CANCELLED, "Loading of servable cancelled")
+    assert [servable.closed for servable in host.servables] == [False, True]
+
+
+def test_a_version_that_is_wanted_again_while_a_request_still_uses_it_is_loaded_again_after_it(host: Host) -> None:
+    host.add("m", 1)
+    host.add("other", 1)
+    host.models.reload(host.config(m="", other=""))
+    with host.models.use(spec("m")):
+        host.models.reload(host.config(other=""))
+        host.add("m", 2)
+        host.models.reload(host.config(m=ALL, other=""))
+        assert host.states("m") == {1: State.UNLOADING, 2: State.AVAILABLE}
+    assert host.states("m") == {1: State.AVAILABLE, 2: State.AVAILABLE}
+    assert [servable.closed for servable in host.servables] == [True, False, False, False]
+
+
+def test_models_are_loaded_at_the_same_time_at_the_start_and_later_as_many_as_was_asked_for(tmp_path: Path) -> None:
+    host = Host(tmp_path, workers=ThreadWorkers(load_threads=2, unload_threads=0, retry_interval_s=60))
+    both_load = Barrier(2, timeout=30)
+    host.during_load = lambda: _ignore(both_load.wait())
+    host.add("a", 1)
+    host.add("b", 1)
+    host.models.reload(host.config(a="", b=""))
+    assert (host.find("a"), host.find("b")) == (1, 1)
+    host.add("c", 1)
+    host.add("d", 1)
+    host.models.reload(host.config(a="", b="", c="", d=""))
+    assert (host.find("c"), host.find("d")) == (1, 1)
 
 
 def test_a_base_path_that_cannot_be_read_unloads_nothing(host: Host) -> None:
