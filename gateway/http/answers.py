@@ -44,7 +44,7 @@ class Worker(_Answer):
     """What the worker says of its part of `rpc`; of several pictures the longest of each."""
 
     queue_ms: float | None = Field(default=None, exclude_if=_unknown)
-    """How long the picture waited in the worker before its batch was computed."""
+    """How long the picture waited before its batch was computed. Torch's counts from when the gateway sent it."""
     inference_ms: float | None = Field(default=None, exclude_if=_unknown)
     """How long its batch was computed."""
     batch_size: int | None = Field(default=None, exclude_if=_unknown)

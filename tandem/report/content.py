@@ -121,7 +121,7 @@ def _worker(comparison: Comparison) -> Table:
         if not figures.worker_ms:
             rows.append(("not known", name, "–", "–", "–"))
     note = (
-        "Milliseconds of rpc: waiting in the worker, being computed there, and the rest, the way there and back. "
+        "Milliseconds of rpc: waiting for the worker (torch: the way there included), being computed, and the rest. "
         "Intervals of one look; means have none, and add up. TensorFlow Serving says nothing of one request: its "
         "metrics page has means of all."
     )
