@@ -40,6 +40,13 @@ class Quantiles(_Part):
     p99: Measured
 
 
+class WorkerPart(_Part):
+    mean: float
+    """Without an interval. Means add up, as quantiles do not."""
+    p50: Measured
+    p95: Measured
+
+
 class Target(_Part):
     """One of the two targets that are compared."""
 
@@ -70,6 +77,9 @@ class TargetFigures(Target):
     latency_ms: dict[str, Quantiles]
     """Milliseconds by stage, and `total`, of the requests that were answered by a warm target; a time-out is slower
     than all of them in `total`. `compared`: the stages that depend on the target. One look."""
+    worker_ms: dict[str, WorkerPart] = {}
+    """Milliseconds of what `rpc` is made of, of the same requests, as far as their worker says so: `queue`, `inference`
+    and, where both are known, `transport`, the rest. Of several pictures in a request the longest of each. One look."""
 
 
 class Paired(_Part):

@@ -12,9 +12,9 @@ from comparison.interval import Interval, Looks, TooFew
 from comparison.observations import Floats, Observations, Outcome
 from comparison.rate import rate
 from comparison.ratio import latency_quantile
-from evidence.document import Distribution, Line, Measured, Quantiles, Series, Target, TargetFigures
-from evidence.pairing import Indices, compared_s, observations
-from evidence.rows import OUTCOMES, STAGES, Rows
+from evidence.document import Distribution, Line, Measured, Quantiles, Series, Target, TargetFigures, WorkerPart
+from evidence.pairing import LEAST_S, Indices, compared_s, observations
+from evidence.rows import OUTCOMES, STAGES, WORKER_PARTS, Rows
 
 BINS: Final = 60
 BUCKETS: Final = 60
@@ -69,6 +69,7 @@ def target_figures(rows: Rows, mine: Indices, target: Target, *, seconds: float)
             **{stage: _stage(column[answered]) for stage, column in stages.items()},
             "total": _quantiles(observations(rows, warm, rows["total"])),
         },
+        worker_ms=_worker(rows, answered),
     )
 
 
@@ -107,9 +108,23 @@ def series(rows: Rows, sides: Mapping[str, Indices], *, until: float) -> Series 
     return Series(start=start, bucket_s=bucket_s, lines=lines)
 
 
+def _worker(rows: Rows, answered: Indices) -> dict[str, WorkerPart]:
+    """What rpc is made of; of what no worker says there is none."""
+    parts = {part: rows[f"worker_{part}"][answered] for part in WORKER_PARTS}
+    # The longest queue and the longest inference of a request need not be of the same picture.
+    parts["transport"] = np.maximum(rows["rpc"][answered] - sum(parts.values()), 0.0)
+    known = {part: seconds[~np.isnan(seconds)] for part, seconds in parts.items()}
+    return {
+        part: WorkerPart(mean=float(seconds.mean()) * _MS, p50=quantiles.p50, p95=quantiles.p95)
+        for part, seconds in known.items()
+        if len(seconds)
+        for quantiles in (_stage(seconds),)
+    }
+
+
 def _stage(seconds: Floats) -> Quantiles:
     reached = seconds[~np.isnan(seconds)]
-    return _quantiles(Observations(np.maximum(reached, 1e-9), np.full(len(reached), Outcome.OK, dtype=np.int8)))
+    return _quantiles(Observations(np.maximum(reached, LEAST_S), np.full(len(reached), Outcome.OK, dtype=np.int8)))
 
 
 def _quantiles(target: Observations) -> Quantiles:

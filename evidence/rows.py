@@ -28,6 +28,8 @@ OUTCOMES: Final = (
     "other",
 )
 """By code in the column `outcome`."""
+WORKER_PARTS: Final = ("queue", "inference")
+"""Of rpc, as far as the worker says so."""
 NO_PAIR: Final = -1
 _CHUNK: Final = 20_000
 
@@ -55,7 +57,8 @@ class Rows:
     moved: str | None
     """Why it is later."""
     columns: NDArray[np.void]
-    """In order of time. A stage that was not reached is NaN, a missing pair NO_PAIR, the others are as in the log."""
+    """In order of time. A stage that was not reached and a time that the worker does not say are NaN, a missing pair is
+    NO_PAIR, the others are as in the log."""
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         column: NDArray[Any] = self.columns[name]
@@ -146,4 +149,5 @@ def _columns(a: Target, b: Target) -> list[tuple[str, str, ColumnElement[Any]]]:
         ("score_difference", "f8", c.score_difference),
         *((stage, "f8", c[f"{stage}_s"]) for stage in STAGES),
         ("total", "f8", c.total_s),
+        *((f"worker_{part}", "f8", c[f"worker_{part}_s"]) for part in WORKER_PARTS),
     ]

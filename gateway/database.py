@@ -6,17 +6,19 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, inspect, select, text
+from sqlalchemy import Column, Connection, Engine, MetaData, Table, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.schema import CreateColumn
 
 from gateway.errors import DatabaseUnavailable
 from gateway.settings import InvalidSettings
 
 METADATA = MetaData()
-"""Of every table; each is made where it is missing."""
+"""Of every table. Each is made where it is missing, and so is a column that an older version of Tandem did not have: it
+must be nullable. Nothing else of a table ever changes (docs/adr/0032-columns-are-added.md)."""
 FAULTS = (SQLAlchemyError, sqlite3.Error, OSError)
 """What a database that is away or broken raises."""
 
@@ -99,15 +101,30 @@ def open_engine(url: str, *, busy_s: float = _BUSY_S, pragmas: tuple[str, ...] =
 
 
 def make_tables(engine: Engine) -> None:
-    """Make the tables that are missing. No matter if others do the same at the same time."""
+    """Make the tables and the columns that are missing. No matter if others do the same at the same time."""
     with engine.begin() as connection:
-        if METADATA.tables.keys() <= set(inspect(connection).get_table_names()):
+        if not _missing(connection):
             return  # without a lock: who only reads need not wait for a writer
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
         METADATA.create_all(connection)
+        for column in _missing(connection):
+            described = CreateColumn(column).compile(dialect=engine.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {column.table.name} ADD COLUMN {described}")
+
+
+def _missing(connection: Connection) -> list[Column[Any]]:
+    """The columns that the database lacks, those of tables that it lacks among them."""
+    found = inspect(connection).get_multi_columns(filter_names=list(METADATA.tables))
+    there = {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
+    return [
+        column
+        for name, table in METADATA.tables.items()
+        for column in table.columns
+        if column.name not in there.get(name, ())
+    ]
 
 
 def lock(connection: Connection, table: Table) -> None:

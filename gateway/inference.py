@@ -27,6 +27,7 @@ from gateway.stages import BEFORE_ROUTING, Stage, StageClock
 from gateway.tasks.base import Found, Limits
 from gateway.tasks.table import TASKS
 from gateway.threads import Threads
+from gateway.worker_times import UNKNOWN, WorkerTimes
 from modelkit.spec import ModelSpec, RuntimeName
 
 Role = Literal["primary", "compare", "shadow"]
@@ -78,6 +79,7 @@ class Answer:
     pictures: Sequence[Picture]
     found: Sequence[Found]
     clock: StageClock
+    worker: WorkerTimes = UNKNOWN
 
 
 class Inference:
@@ -115,7 +117,7 @@ class Inference:
         spec, version = question.spec, str(question.spec.version)
         patience_s = max(0.0, question.deadline.at_s - question.deadline.now())
         cold = self._health.cold(runtime, ModelRef.of(spec))
-        outcome, batch = "internal_error", None
+        outcome, worker = "internal_error", UNKNOWN
         trace, inference = spans.trace.get(), None
         if trace is not None:
             inference = trace.inference(ModelRef.of(spec), runtime, role, images=len(pictures), clock=clock)
@@ -125,7 +127,7 @@ class Inference:
                 clock.lap("queue")
                 outputs = await self._infer(runtime, question, pictures)
                 clock.lap("rpc")
-            batch = max((each.batch for each in outputs if each.batch is not None), default=None)
+            worker = WorkerTimes.of(outputs)
             found = await self._postprocess(question, partial(_find, question, outputs, pictures))
             clock.lap("postprocess")
             outcome = "ok"
@@ -139,10 +141,12 @@ class Inference:
             self._metrics.requests.labels(spec.name, version, runtime, role, outcome).inc()
             self._learn(runtime, ModelRef.of(spec), outcome, clock, patience_s)
             seconds = dict(clock.seconds) if outcome == "ok" else clock.seconds_so_far()
-            images = len(pictures)
-            log.record(row_of(question, runtime, role, outcome, images=images, batch=batch, seconds=seconds, cold=cold))
+            row = row_of(
+                question, runtime, role, outcome, images=len(pictures), seconds=seconds, cold=cold, worker=worker
+            )
+            log.record(row)
             if inference is not None:
-                inference.end(outcome)
+                inference.end(outcome, worker)
         self._health.answered(runtime, ModelRef.of(spec))
         self._metrics.images.labels(spec.name, version, runtime).inc(len(pictures))
         exemplar = spans.exemplar()
@@ -150,7 +154,9 @@ class Inference:
             clock.seconds, model=spec.name, version=version, runtime=runtime, role=role, exemplar=exemplar
         )
         self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s(), exemplar)
-        return Answer(spec, runtime, pictures, found, clock)
+        for each in outputs:
+            self._metrics.observe_worker(each, model=spec.name, version=version, runtime=runtime, role=role)
+        return Answer(spec, runtime, pictures, found, clock, worker)
 
     async def agreement(
         self, question: Question, first: Sequence[Found], second: Sequence[Found], *, row: Withheld
@@ -202,7 +208,7 @@ def row_of(
     images: int,
     seconds: Mapping[Stage, float],
     cold: bool,
-    batch: int | None = None,
+    worker: WorkerTimes = UNKNOWN,
 ) -> Row:
     return Row(
         origin=question.origin,
@@ -213,8 +219,8 @@ def row_of(
         cold=cold,
         outcome=outcome,
         images=images,
-        batch=batch,
         seconds=seconds,
+        worker=worker,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from gateway.runtimes.base import Output
 from gateway.spans import Exemplar
 from gateway.stages import BEFORE_ROUTING, Stage
 
@@ -51,6 +52,13 @@ class Metrics:
             "tandem_request_seconds",
             "Time of an answered request, from its first byte to the answer's last stage.",
             ("model", "version", "runtime", "role"),
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.worker_seconds = Histogram(
+            "tandem_worker_seconds",
+            "What a worker says of a picture's part of rpc: queue, inference.",
+            ("model", "version", "runtime", "role", "part"),
             buckets=_LATENCY_BUCKETS_S,
             registry=registry,
         )
@@ -181,3 +189,10 @@ class Metrics:
         for stage, value in seconds.items():
             if (stage in BEFORE_ROUTING) == (runtime == NO_RUNTIME):
                 self.stage_seconds.labels(model, version, runtime, role, stage).observe(value, exemplar)
+
+    def observe_worker(self, output: Output, *, model: str, version: str, runtime: str, role: str) -> None:
+        """Record what the worker says of one picture."""
+        if output.queue_s is not None:
+            self.worker_seconds.labels(model, version, runtime, role, "queue").observe(output.queue_s)
+        if output.inference_s is not None:
+            self.worker_seconds.labels(model, version, runtime, role, "inference").observe(output.inference_s)

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, Small
 
 from gateway.database import METADATA
 from gateway.stages import Stage
+from gateway.worker_times import UNKNOWN, WorkerTimes
 from modelkit.spec import RuntimeName
 
 DROPPED = "dropped"
@@ -43,6 +44,8 @@ TABLE = Table(
     Column("compared", Integer),
     Column("agreeing", Integer),
     Column("score_difference", Float(24)),
+    Column("worker_queue_s", Float(24)),
+    Column("worker_inference_s", Float(24)),
     Index("inferences_model_time", "model", "time"),
 )
 """Seconds unless said otherwise.
@@ -56,7 +59,8 @@ a `compare` names; 1 for the shadow, and for the second. `called`: 0 for whoever
 batch, the largest of the request's, where the worker says so. `receive_s` to `postprocess_s`: the stages, null where
 one was not reached, and until it failed the one in which it did; `total_s` adds them up. On the row of side 1, where
 both answered: `compared` pictures, on how many of them both said the same (`agreeing`), and the greatest difference of
-a score.
+a score. `worker_queue_s` and `worker_inference_s`: of `rpc_s`, how long the picture waited in the worker and how long
+its batch was computed, the longest of the request's, where the worker says so.
 """
 
 
@@ -86,7 +90,7 @@ class Row:
     images: int
     seconds: Mapping[Stage, float]
     """Of each stage that was reached."""
-    batch: int | None = None
+    worker: WorkerTimes = UNKNOWN
     compared: int | None = None
     agreeing: int | None = None
     score_difference: float | None = None
@@ -102,7 +106,7 @@ class Row:
 
     def values(self) -> dict[str, Any]:
         """By column, without the id, which the database gives."""
-        origin, seconds = self.origin, self.seconds
+        origin, seconds, worker = self.origin, self.seconds, self.worker
         return {
             "time": origin.time,
             "request_id": origin.request_id,
@@ -117,7 +121,7 @@ class Row:
             "cold": self.cold,
             "outcome": self.outcome,
             "images": self.images,
-            "batch": self.batch,
+            "batch": worker.batch,
             "receive_s": seconds.get("receive"),
             "decode_s": seconds.get("decode"),
             "preprocess_s": seconds.get("preprocess"),
@@ -128,4 +132,6 @@ class Row:
             "compared": self.compared,
             "agreeing": self.agreeing,
             "score_difference": self.score_difference,
+            "worker_queue_s": worker.queue_s,
+            "worker_inference_s": worker.inference_s,
         }

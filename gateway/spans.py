@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from gateway.runtimes.base import ModelRef
 from gateway.stages import StageClock
+from gateway.worker_times import WorkerTimes
 from modelkit.spec import RuntimeName
 
 Exemplar = dict[str, str]
@@ -41,7 +42,7 @@ class Inference(Protocol):
         """`method`: the gRPC path, `/package.Service/Method`. `address`: host:port."""
         ...
 
-    def end(self, outcome: str) -> None:
+    def end(self, outcome: str, worker: WorkerTimes) -> None:
         """`outcome`: `ok`, `cancelled`, or the code of the error."""
         ...
 

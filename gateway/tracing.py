@@ -30,6 +30,7 @@ from gateway.runtimes.base import ModelRef
 from gateway.settings import TracingSettings
 from gateway.spans import Call, Exemplar, Inference, Trace
 from gateway.stages import STAGES, Stage, StageClock
+from gateway.worker_times import WorkerTimes
 from modelkit.spec import RuntimeName
 
 _log = structlog.get_logger(__name__)
@@ -182,9 +183,11 @@ class InferenceTrace:
         inside = self._inside if self._rpc is None else set_span_in_context(self._rpc, Context())
         return CallTrace(self._request, self._clock, inside, method, address, self._attributes | {"tandem.images": 1})
 
-    def end(self, outcome: str) -> None:
+    def end(self, outcome: str, worker: WorkerTimes) -> None:
         if not self._request.sampled:
             return
+        if self._rpc is not None:  # before its end: it takes no attributes after that
+            self._rpc.set_attributes(_of_worker(worker))
         _stages(self._clock, _OF_RUNTIME, outcome, self._stage)
         if self._span is not None:
             self._span.set_attribute("tandem.outcome", outcome)
@@ -230,6 +233,11 @@ class CallTrace:
         self._span.set_attribute("rpc.grpc.status_code", code)
         _fail(self._span, failure or "ok")
         self._span.end(self._request.ns(self._clock.now_s()))
+
+
+def _of_worker(worker: WorkerTimes) -> _Attributes:
+    attributes: _Attributes = {f"tandem.worker.{part}_ms": value for part, value in worker.ms().items()}
+    return attributes if worker.batch is None else attributes | {"tandem.worker.batch_size": worker.batch}
 
 
 def _parent(scope: Scope) -> Context:

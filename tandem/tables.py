@@ -32,7 +32,7 @@ def predict_row(table: Table, image: Path, answer: Json) -> None:
 
 
 def compare_table() -> Table:
-    return _table("image", "target", "prediction", "score", "rpc ms", "total ms", "agreement")
+    return _table("image", "target", "prediction", "score", "rpc ms", "worker ms", "total ms", "agreement")
 
 
 def compare_row(table: Table, image: Path, answer: Json) -> None:
@@ -40,12 +40,13 @@ def compare_row(table: Table, image: Path, answer: Json) -> None:
     name, verdict = str(image), _verdict(answer["agreement"])
     for asked, part in answer["runtimes"].items():
         if "error" in part:
-            table.add_row(name, asked, f"[red]{part['error']['code']}[/]", "", "", "", verdict)
+            table.add_row(name, asked, f"[red]{part['error']['code']}[/]", "", "", "", "", verdict)
         else:
             label, score, _ = _best(part["results"][0]["predictions"])
             timing = part["timing_ms"]
             target = f"{part['runtime']}@{part['version']}"
-            table.add_row(name, target, label, score, f"{timing['rpc']:.1f}", f"{timing['total']:.1f}", verdict)
+            rpc, worker, total = f"{timing['rpc']:.1f}", _worker(part.get("worker", {})), f"{timing['total']:.1f}"
+            table.add_row(name, target, label, score, rpc, worker, total, verdict)
         name = verdict = ""
 
 
@@ -90,6 +91,12 @@ def _table(*columns: str) -> Table:
         no_wrap = name not in ("image", "agreement")
         table.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=no_wrap)
     return table
+
+
+def _worker(said: Json) -> str:
+    """Queue and inference, as the worker says them; nothing where it says nothing."""
+    parts = [said.get("queue_ms"), said.get("inference_ms")]
+    return "" if parts == [None, None] else " + ".join("–" if ms is None else f"{ms:.1f}" for ms in parts)
 
 
 def _in_short(predictions: Sequence[Json]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.agreement import BoxAgreement, ClassAgreement, MaskAgreement
 from gateway.http.model_answers import VersionState
@@ -14,11 +14,12 @@ from gateway.service import Comparison
 from gateway.tasks.classify import Classification
 from gateway.tasks.detect import Detection
 from gateway.tasks.segment import Segmentation
+from gateway.worker_times import UNKNOWN, WorkerTimes
 from modelkit.spec import RuntimeName
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 class ImageSize(_Answer):
@@ -35,6 +36,21 @@ class Result(_Answer):
     """As the model's task is, best first."""
 
 
+def _unknown(value: object) -> bool:
+    return value is None
+
+
+class Worker(_Answer):
+    """What the worker says of its part of `rpc`; of several pictures the longest of each."""
+
+    queue_ms: float | None = Field(default=None, exclude_if=_unknown)
+    """How long the picture waited before its batch was computed. Torch's counts from when the gateway sent it."""
+    inference_ms: float | None = Field(default=None, exclude_if=_unknown)
+    """How long its batch was computed."""
+    batch_size: int | None = Field(default=None, exclude_if=_unknown)
+    """Pictures in the batch."""
+
+
 class PredictAnswer(_Answer):
     request_id: str
     model: str
@@ -44,6 +60,8 @@ class PredictAnswer(_Answer):
     """In the order of the pictures."""
     timing_ms: dict[str, float]
     """Milliseconds of each stage, and their `total`."""
+    worker: Worker | None = Field(default=None, exclude_if=_unknown)
+    """Absent where the worker says nothing of its part."""
 
 
 class RuntimeAnswer(_Answer):
@@ -53,6 +71,8 @@ class RuntimeAnswer(_Answer):
     version: str
     results: list[Result]
     timing_ms: dict[str, float]
+    worker: Worker | None = Field(default=None, exclude_if=_unknown)
+    """Absent where the worker says nothing of its part."""
 
 
 class FailedRuntime(_Answer):
@@ -88,6 +108,7 @@ def predict_answer(answer: Answer, request_id: str) -> PredictAnswer:
         runtime=answer.runtime,
         results=_results(answer),
         timing_ms=answer.clock.timing_ms(),
+        worker=_worker(answer.worker),
     )
 
 
@@ -101,6 +122,7 @@ def compare_answer(comparison: Comparison, request_id: str) -> CompareAnswer:
                 version=str(answer.spec.version),
                 results=_results(answer),
                 timing_ms=answer.clock.timing_ms(),
+                worker=_worker(answer.worker),
             )
             if isinstance(answer, Answer)
             else FailedRuntime(error=problem_of(answer, request_id))
@@ -108,6 +130,13 @@ def compare_answer(comparison: Comparison, request_id: str) -> CompareAnswer:
         },
         agreement=comparison.agreement,
     )
+
+
+def _worker(said: WorkerTimes) -> Worker | None:
+    if said == UNKNOWN:
+        return None
+    ms = said.ms()
+    return Worker(queue_ms=ms.get("queue"), inference_ms=ms.get("inference"), batch_size=said.batch)
 
 
 def _results(answer: Answer) -> list[Result]:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import spans
 from gateway.spans import Tracer
 from gateway.stages import STAGES, StageClock
+from gateway.worker_times import UNKNOWN, WorkerTimes
 
 _log = structlog.get_logger("gateway.request")
 
@@ -30,6 +31,8 @@ class RequestContext:
     time: float = field(default_factory=time.time)
     """Unix time at which it arrived."""
     clock: StageClock = field(default_factory=StageClock)
+    worker: WorkerTimes = UNKNOWN
+    """What the worker that answered says of its part."""
     code: str = "ok"
     """How it ended: `ok`, `cancelled`, or the code of the error."""
     detail: str | None = None
@@ -39,11 +42,13 @@ class RequestContext:
     """More for the log line: model, version, runtime."""
 
     def server_timing(self) -> str:
-        """The `Server-Timing` header (W3C Server Timing): milliseconds of each stage, and of all until now."""
+        """The `Server-Timing` header (W3C Server Timing): milliseconds of each stage, of the worker's part of
+        `rpc` where it is known, and of all until now."""
         stages = [
             f"{stage};dur={self.clock.seconds[stage] * 1000:.3f}" for stage in STAGES if stage in self.clock.seconds
         ]
-        return ", ".join([*stages, f"total;dur={self.clock.elapsed_s() * 1000:.3f}"])
+        worker = [f"worker-{part};dur={value:.3f}" for part, value in self.worker.ms().items()]
+        return ", ".join([*stages, *worker, f"total;dur={self.clock.elapsed_s() * 1000:.3f}"])
 
 
 def context_of(request: Request) -> RequestContext:
@@ -128,5 +133,6 @@ def _write_line(context: RequestContext, scope: Scope, status: int) -> None:
         cause=context.cause,
         duration_ms=round(context.clock.elapsed_s() * 1000, 3),
         stages_ms={stage: round(seconds * 1000, 3) for stage, seconds in context.clock.seconds.items()},
+        worker_ms=context.worker.ms(),
         **context.facts,
     )

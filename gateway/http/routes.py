@@ -109,6 +109,7 @@ class Routes:
         with self._catalogue.using(question.spec):
             images = await self._receive(request, question)
             answer = await self._service.predict(question, plan, images, context.clock)
+        context.worker = answer.worker
         context.facts.update(runtime=answer.runtime, images=len(images))
         drawing = partial(drawings.predict_drawing, answer, media)
         described = partial(answers.predict_answer, answer, context.request_id)

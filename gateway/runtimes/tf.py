@@ -103,7 +103,7 @@ def to_request(model: ModelRef, image: ImageTensor) -> tfs.PredictRequest:
 
 
 def from_response(response: tfs.PredictResponse) -> Output:
-    """The server does not say how large its batch was.
+    """The server says neither how large its batch was nor how long anything took.
 
     Raises RuntimeFailed for a tensor that is not float32, or whose values do not fill its shape.
     """

@@ -7,7 +7,9 @@ An item's own error travels in that buffer's metadata, because an exception in t
 from __future__ import annotations
 
 import json
+import math
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -145,7 +147,7 @@ def from_response(model: ModelRef, response: inference.PredictionResponse) -> Ou
     except (ValueError, KeyError, struct.error, safetensors.SafetensorError) as error:
         raise RuntimeFailed(f"TorchServe's answer is not a safetensors buffer: {error}") from error
     if (message := metadata.get("error")) is None:
-        return Output(tensors, batch)
+        return Output(tensors, batch, _seconds(metadata, "queue_ms"), _seconds(metadata, "inference_ms"))
     if metadata.get("code") == "model_not_loaded":
         raise RuntimeUnavailable(f"TorchServe could not load {model}. See /readyz for the reason.")
     raise RuntimeFailed(f"TorchServe failed: {message}")
@@ -157,6 +159,15 @@ def _metadata(buffer: bytes) -> dict[str, str]:
     (length,) = struct.unpack_from("<Q", buffer)
     metadata: dict[str, str] = json.loads(buffer[8 : 8 + length]).get("__metadata__", {})
     return metadata
+
+
+def _seconds(metadata: Mapping[str, str], name: str) -> float | None:
+    """What the handler says in milliseconds; None where it says nothing, or no time: that fails no answer."""
+    try:
+        seconds = float(metadata[name]) / 1000
+    except (KeyError, ValueError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
 def ready_workers(description: dict[str, Any]) -> frozenset[int]:

@@ -50,6 +50,8 @@ def summary(comparison: Comparison, judged: Sequence[Judged]) -> Iterator[Table]
 def details(comparison: Comparison, load: Sequence[LoadRun], kept: Sequence[Kept]) -> Iterator[Table]:
     yield _targets(comparison)
     yield _stages(comparison)
+    if any(figures.worker_ms for figures in comparison.runtimes.values()):
+        yield _worker(comparison)
     yield _agreement(comparison)
     if kept:
         rows = [(str(each.id), each.time, each.request_id, *each.said) for each in kept]
@@ -109,6 +111,21 @@ def _stages(comparison: Comparison) -> Table:
             rows.append((stage, name, *(_said(getattr(quantiles, each)) for each in NAMES)))
     note = "Milliseconds, intervals of one look. Receive, decode and preprocess are the gateway's, before the target."
     return Table("Stages", ("stage", "target", *NAMES), rows, note)
+
+
+def _worker(comparison: Comparison) -> Table:
+    rows = []
+    for name, figures in comparison.runtimes.items():
+        for part, found in figures.worker_ms.items():
+            rows.append((part, name, _number(found.mean), _said(found.p50), _said(found.p95)))
+        if not figures.worker_ms:
+            rows.append(("not known", name, "–", "–", "–"))
+    note = (
+        "Milliseconds of rpc: waiting for the worker (torch: the way there included), being computed, and the rest. "
+        "Intervals of one look; means have none, and add up. TensorFlow Serving says nothing of one request: its "
+        "metrics page has means of all."
+    )
+    return Table("Where the time of rpc goes", ("part", "target", "mean", "p50", "p95"), rows, note)
 
 
 def _agreement(comparison: Comparison) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -104,6 +105,17 @@ async def test_calls_at_once_get_their_own_answers(real: Runtime) -> None:
     assert [int(answer.tensors["scores"].argmax()) for answer in answers] == digits
     batches = {answer.batch for answer in answers}
     assert batches == {None} if real.name == "tf" else max(filter(None, batches)) > 1
+
+
+async def test_torch_says_how_long_it_computed_and_tf_has_no_room_for_it(real: Runtime) -> None:
+    start_s = time.perf_counter()
+    answer = await real.infer(DIGITS, tensor(7), deadline=soon())
+    elapsed_s = time.perf_counter() - start_s
+    if real.name == "tf":
+        assert (answer.queue_s, answer.inference_s) == (None, None)
+    else:
+        assert answer.inference_s is not None
+        assert 0 < answer.inference_s < elapsed_s
 
 
 @pytest.mark.parametrize("shape", [(1, 31, 32, 3), (1, 32, 32, 1)], ids=str)

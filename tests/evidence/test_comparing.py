@@ -129,6 +129,36 @@ def test_only_stages_that_depend_on_the_target_are_compared(comparison: Compare)
     assert found.runtimes["torch"].latency_ms["decode"].p50.estimate == pytest.approx(1000.0)
 
 
+def test_rpc_is_taken_apart_where_the_worker_says_its_part(comparison: Compare) -> None:
+    said = {"worker_queue_s": 0.001, "worker_inference_s": 0.006}
+    rows = [each for i in range(400) for each in pair(i, i, 0.015, 0.020)]
+    for number, each in enumerate(rows[::2]):
+        each.update(said if number % 4 else said | {"worker_queue_s": 0.005})
+    torch, tf = comparison(rows).runtimes.values()
+    assert list(torch.worker_ms) == ["queue", "inference", "transport"]
+    assert {part: found.mean for part, found in torch.worker_ms.items()} == pytest.approx(
+        {"queue": 2.0, "inference": 6.0, "transport": 7.0}
+    )
+    queue = torch.worker_ms["queue"]
+    assert (queue.p50.n, queue.p50.looks) == (400, "one look")
+    assert (queue.p50.estimate, queue.p95.estimate) == pytest.approx((1.0, 5.0))
+    assert tf.worker_ms == {}
+
+
+def test_of_a_worker_that_says_its_inference_alone_the_rest_is_not_known(comparison: Compare) -> None:
+    rows = [row(TORCH, 0.010, time=i, worker_inference_s=0.006) for i in range(20)]
+    rows += [row(TORCH, 0.010, time=50.0), row(TORCH, None, time=60.0, outcome="deadline_exceeded")]
+    found = comparison(rows).runtimes["torch"].worker_ms
+    assert list(found) == ["inference"]
+    assert found["inference"].mean == pytest.approx(6.0)
+    assert found["inference"].p50.n == 20
+
+
+def test_the_longest_queue_and_inference_of_two_pictures_leave_no_less_than_nothing(comparison: Compare) -> None:
+    rows = [row(TORCH, 0.010, images=2, worker_queue_s=0.007, worker_inference_s=0.006)]
+    assert comparison(rows).runtimes["torch"].worker_ms["transport"].mean == 0.0
+
+
 def test_a_primary_does_not_pay_for_a_queue_that_its_shadow_is_spared(comparison: Compare) -> None:
     rows = [each for i in range(400) for each in pair(i, i, 0.010, 0.010)]
     for each in rows[::2]:

@@ -36,6 +36,9 @@ class FakeRuntime:
     """Answered instead."""
     batch: int | None = None
     """Pictures in a batch, as it says."""
+    queue_s: float | None = None
+    inference_s: float | None = None
+    """What its answers say of their way through it."""
     hold: asyncio.Event | None = None
     """Answers wait for it, up to their deadline."""
     latency_s: float = 0.0
@@ -63,7 +66,8 @@ class FakeRuntime:
         try:
             if self.called is not None:
                 self.called()
-            return Output(await self._answer(model, image, deadline), self.batch)
+            tensors = await self._answer(model, image, deadline)
+            return Output(tensors, self.batch, self.queue_s, self.inference_s)
         finally:
             self.running -= 1
 

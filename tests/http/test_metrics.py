@@ -12,7 +12,7 @@ from prometheus_client import parser as plain_text
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.samples import Exemplar
 
-from tests.conftest import StartGateway
+from tests.conftest import Fakes, StartGateway
 from tests.fakes.collector import Collector
 from tests.support.pictures import encode, plain
 
@@ -68,6 +68,27 @@ def test_others_get_plain_text(client: httpx.Client, accept: str) -> None:
     answer = client.get("/metrics", headers={b"accept": accept.encode()})
     assert answer.headers["content-type"].startswith("text/plain")
     assert series(families(plain_text, answer.text))
+
+
+@pytest.mark.parametrize("queue_s", [0.002, None], ids=["both", "inference alone"])
+def test_each_picture_counts_once_for_each_part_that_its_worker_tells(
+    client: httpx.Client, fakes: Fakes, queue_s: float | None
+) -> None:
+    fakes["torch"].queue_s, fakes["torch"].inference_s = queue_s, 0.25
+    client.post(PREDICT, files=[("image", encode(plain(1)))] * 3)
+    client.post("/v1/models/digits/compare", files={"image": encode(plain(1))})
+    found = {
+        (sample.labels["role"], sample.labels["part"], sample.name.removeprefix("tandem_worker_seconds_")): sample.value
+        for family in families(plain_text, page(client, None).text)
+        for sample in family.samples
+        if sample.name in ("tandem_worker_seconds_count", "tandem_worker_seconds_sum")
+        if sample.labels["model"] == "digits" and sample.labels["runtime"] == "torch"
+    }
+    said = {"inference": 0.25} if queue_s is None else {"inference": 0.25, "queue": queue_s}
+    pictures = {"primary": 3, "compare": 1}
+    counts = {(role, part, "count"): number for role, number in pictures.items() for part in said}
+    sums = {(role, part, "sum"): number * said[part] for role, number in pictures.items() for part in said}
+    assert found == pytest.approx(counts | sums)
 
 
 def ask(client: httpx.Client, *, sampled: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import httpx
 import pytest
@@ -85,6 +86,46 @@ def test_server_timing_names_every_stage_and_serialize(client: httpx.Client) -> 
     header = client.post(PREDICT, files=multipart(1)).headers["server-timing"]
     names = [part.split(";")[0] for part in header.split(", ")]
     assert names == ["receive", "decode", "preprocess", "queue", "rpc", "postprocess", "serialize", "total"]
+
+
+def test_the_worker_says_its_part_of_rpc_beside_the_stages(client: httpx.Client, fakes: Fakes) -> None:
+    fakes["torch"].queue_s, fakes["torch"].inference_s, fakes["torch"].batch = 0.00125, 0.0045, 8
+    answer = client.post(PREDICT, files=multipart(1, 2)).json()
+    assert answer["worker"] == {"queue_ms": 1.25, "inference_ms": 4.5, "batch_size": 8}
+    assert list(answer["timing_ms"]) == ["receive", "decode", "preprocess", "queue", "rpc", "postprocess", "total"]
+
+
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [({"inference_s": 0.002}, {"inference_ms": 2.0}), ({"batch": 3}, {"batch_size": 3}), ({}, None)],
+    ids=["inference alone", "batch alone", "nothing"],
+)
+def test_what_the_worker_does_not_say_is_not_in_the_answer(
+    client: httpx.Client, fakes: Fakes, said: dict[str, Any], answered: dict[str, Any] | None
+) -> None:
+    for name, value in said.items():
+        setattr(fakes["torch"], name, value)
+    answer = client.post(PREDICT, files=multipart(1)).json()
+    assert ("worker" in answer, answer.get("worker")) == (answered is not None, answered)
+
+
+def test_server_timing_has_the_workers_part_after_the_stages(client: httpx.Client, fakes: Fakes) -> None:
+    fakes["torch"].queue_s, fakes["torch"].inference_s = 0.00125, 0.0045
+    header = client.post(PREDICT, files=multipart(1)).headers["server-timing"]
+    assert ", worker-queue;dur=1.250, worker-inference;dur=4.500, total;dur=" in header
+    fakes["torch"].queue_s = None
+    header = client.post(PREDICT, files=multipart(1)).headers["server-timing"]
+    assert "worker-queue" not in header
+    assert ", worker-inference;dur=4.500, total;dur=" in header
+
+
+def test_compare_has_each_workers_part_in_its_own_entry(client: httpx.Client, fakes: Fakes) -> None:
+    fakes["torch"].queue_s, fakes["torch"].inference_s, fakes["torch"].batch = 0.001, 0.004, 2
+    answer = client.post(COMPARE, files=multipart(1))
+    runtimes = answer.json()["runtimes"]
+    assert runtimes["torch"]["worker"] == {"queue_ms": 1.0, "inference_ms": 4.0, "batch_size": 2}
+    assert "worker" not in runtimes["tf"]
+    assert "worker" not in answer.headers["server-timing"]  # whose would it be
 
 
 def test_a_valid_request_id_is_kept_and_any_other_is_replaced(client: httpx.Client) -> None:

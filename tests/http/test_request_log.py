@@ -55,7 +55,7 @@ def reached(row: dict[str, Any]) -> list[str]:
 def test_a_request_is_one_row_with_everything_that_is_known_of_it(
     client: httpx.Client, fakes: Fakes, logged: Logged
 ) -> None:
-    fakes["tf"].batch = 5
+    fakes["tf"].batch, fakes["tf"].queue_s, fakes["tf"].inference_s = 5, 0.001, 0.25
     before = time.time()
     files = [("image", PICTURE["image"])] * 3
     client.post(PREDICT, files=files, params={"version": 2, "runtime": "tf"}, headers={"x-request-id": "mine"})
@@ -64,6 +64,7 @@ def test_a_request_is_one_row_with_everything_that_is_known_of_it(
         "mine", "digits", 2, "tf", "primary", "named",
     )  # fmt: skip
     assert some(row, "pair", "side", "called", "outcome", "images", "batch", "cold") == (None, 0, 0, "ok", 3, 5, 1)
+    assert some(row, "worker_queue_s", "worker_inference_s") == (0.001, 0.25)
     assert some(row, "compared", "agreeing", "score_difference") == (None, None, None)
     assert before <= row["time"] <= time.time()
     assert reached(row) == list(STAGES)
@@ -103,6 +104,16 @@ def test_a_shadowed_request_is_a_pair_whose_second_row_says_whether_they_agree(
     assert some(shadow, "compared", "agreeing") == (2, 0)
     assert shadow["score_difference"] == pytest.approx(0.9)
     assert reached(shadow) == list(STAGES)
+
+
+def test_a_shadows_worker_says_its_part_in_the_shadows_row(
+    client: httpx.Client, fakes: Fakes, tmp_path: Path, logged: Logged
+) -> None:
+    set_policy(client, tmp_path, "digits", SHADOW)
+    fakes["tf"].inference_s = 0.25
+    client.post(PREDICT, files=PICTURE)
+    rows = [some(row, "role", "worker_queue_s", "worker_inference_s") for row in logged(2)]
+    assert rows == [("primary", None, None), ("shadow", None, 0.25)]
 
 
 def test_a_control_is_of_the_pair_in_its_primarys_place_and_in_either_order(

@@ -121,6 +121,18 @@ def test_a_request_is_one_trace_with_its_seven_stages_one_after_the_other(trace:
         assert stage.attributes == (of_runtime | {"tandem.images": 3} if stage.name in OF_RUNTIME else {})
 
 
+def test_the_workers_part_is_on_the_rpc_span(trace: Trace, fakes: Fakes, collector: Collector) -> None:
+    fakes["torch"].queue_s, fakes["torch"].inference_s, fakes["torch"].batch = 0.00125, 0.0045, 8
+    trace(files=upload(2))
+    said = {
+        span.name: {name: value for name, value in span.attributes.items() if name.startswith("tandem.worker.")}
+        for span in collector.spans
+    }
+    assert {name: attributes for name, attributes in said.items() if attributes} == {
+        "rpc": {"tandem.worker.queue_ms": 1.25, "tandem.worker.inference_ms": 4.5, "tandem.worker.batch_size": 8}
+    }
+
+
 def test_traces_say_which_service_made_them(trace: Trace, collector: Collector) -> None:
     trace()
     resource = collector.request().resource

@@ -75,7 +75,8 @@ def test_a_panel_lies_at_zero_only_where_that_is_good_news(monitored: Monitored)
 def test_with_one_runtime_chosen_only_the_other_workers_panels_are_empty(
     monitored: Monitored, runtime: str, other: str
 ) -> None:
-    others = [query for query in WITHOUT_GPU if f'job="{other}"' in query.expression]
+    of_other = (f'job="{other}"', f'runtime="{other}", runtime=~"$runtime"')
+    others = [query for query in WITHOUT_GPU if any(each in query.expression for each in of_other)]
     assert faults(monitored, [query for query in WITHOUT_GPU if query not in others], runtime=runtime) == []
     assert len(faults(monitored, others, runtime=runtime)) == len(others) > 0
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from structlog.testing import capture_logs
 from gateway.metrics import Metrics
 from gateway.recording import RequestLog
 from gateway.settings import RequestLogSettings, Settings
+from gateway.worker_times import WorkerTimes
 from tests.support.gateway import running_gateway
 from tests.support.pictures import encode, plain
 from tests.support.postgres import Server
-from tests.support.rows import row
+from tests.support.rows import OLD_ROW, OLD_TABLE, row
 from tests.support.waiting import wait_until
 
 PICTURE = {"image": encode(plain(7))}
@@ -71,6 +73,25 @@ def test_rows_of_two_gateways_are_in_one_log(url: str, opened: Opened) -> None:
     first = rows[0]
     assert (first["time"], first["cold"], first["pair"], first["policy"]) == (now, False, None, "fixed")
     assert first["rpc_s"] == first["total_s"] == pytest.approx(0.004)
+
+
+def test_a_log_of_an_older_version_is_gone_on_with_by_gateways_that_start_at_once(url: str, opened: Opened) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(OLD_TABLE.format(id="BIGSERIAL").encode())
+        connection.execute(OLD_ROW.format(no="false").encode())
+    logs = [opened(max_age_h=1e9) for _ in range(3)]
+    for number, log in enumerate(logs):
+        log.record(replace(row(number), worker=WorkerTimes(0.001, 0.25, 8)))
+    with ThreadPoolExecutor(len(logs)) as threads, capture_logs() as said:
+        for written in [threads.submit(log.write) for log in logs]:
+            written.result()
+    old, *new = read(url)
+    assert said == []
+    assert (old["request_id"], old["rpc_s"], old["batch"]) == ("old", 0.25, 8)
+    assert (old["worker_queue_s"], old["worker_inference_s"]) == (None, None)
+    assert len(new) == 3
+    for each in new:
+        assert (each["worker_queue_s"], each["worker_inference_s"], each["batch"]) == (pytest.approx(0.001), 0.25, 8)
 
 
 def test_the_bounds_are_kept_by_all_gateways_together(url: str, opened: Opened) -> None:

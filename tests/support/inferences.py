@@ -45,6 +45,8 @@ def row(target: Target = TORCH, rpc_s: float | None = 0.005, **columns: Any) -> 
         "compared": None,
         "agreeing": None,
         "score_difference": None,
+        "worker_queue_s": None,
+        "worker_inference_s": None,
     }
     return default | columns
 

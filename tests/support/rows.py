@@ -11,6 +11,22 @@ from typing import Any
 from gateway.request_log import Origin, Row
 from tests.support.waiting import wait_until
 
+OLD_TABLE = """
+    CREATE TABLE inferences (
+        id {id} PRIMARY KEY, time FLOAT NOT NULL, request_id VARCHAR(128) NOT NULL, pair BIGINT, side SMALLINT NOT NULL,
+        called SMALLINT NOT NULL, model VARCHAR(64) NOT NULL, version INTEGER NOT NULL, runtime VARCHAR(16) NOT NULL,
+        role VARCHAR(16) NOT NULL, policy VARCHAR(16) NOT NULL, cold BOOLEAN NOT NULL, outcome VARCHAR(32) NOT NULL,
+        images INTEGER NOT NULL, batch INTEGER, receive_s FLOAT, decode_s FLOAT, preprocess_s FLOAT, queue_s FLOAT,
+        rpc_s FLOAT, postprocess_s FLOAT, total_s FLOAT NOT NULL, compared INTEGER, agreeing INTEGER,
+        score_difference FLOAT
+    )"""
+"""The log's table before it had the workers' own times. `id`: the type of that column."""
+OLD_ROW = """
+    INSERT INTO inferences (time, request_id, side, called, model, version, runtime, role, policy, cold, outcome,
+                            images, batch, rpc_s, total_s)
+    VALUES (1000.0, 'old', 0, 0, 'digits', 1, 'torch', 'primary', 'fixed', {no}, 'ok', 1, 8, 0.25, 0.25)"""
+"""A row of it. `no`: how the database writes that."""
+
 
 def row(number: int = 0, *, time: float = 1000.0) -> Row:
     origin = Origin(f"request-{number}", time, "fixed")

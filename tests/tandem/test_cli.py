@@ -215,6 +215,25 @@ def test_compare_shows_both_runtimes_and_their_agreement(gateway: Gateway, pictu
     assert words(second) == "tf@1 7 0.9876 6.2 7.9"
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ({"queue_ms": 1.25, "inference_ms": 4.5, "batch_size": 8}, "1.2 + 4.5"),
+        ({"inference_ms": 4.5}, "– + 4.5"),
+        ({"batch_size": 8}, ""),
+    ],
+    ids=["both", "inference alone", "no time"],
+)
+def test_compare_shows_queue_and_inference_of_the_worker_that_tells(
+    gateway: Gateway, pictures: list[str], said: dict[str, float], shown: str
+) -> None:
+    sides = {"torch": {"runtime": "torch", **SIDE, "worker": said}, "tf": {"runtime": "tf", **SIDE}}
+    gateway.answers = [(200, COMPARED | {"runtimes": sides})]
+    table = tandem("compare", "--url", gateway.url, pictures[0]).stdout.splitlines()
+    end = table[0].index("worker ms") + len("worker ms")
+    assert [line[end - 9 : end].strip() for line in table[1:]] == [shown, ""]
+
+
 def test_compare_shows_one_answer_when_the_other_runtime_failed(gateway: Gateway, pictures: list[str]) -> None:
     gateway.answers = [(200, HALF)]
     result = tandem("compare", "--url", gateway.url, pictures[0])

@@ -223,6 +223,18 @@ def test_the_page_is_whole_and_fetches_nothing(comparison: Comparison) -> None:
     assert text.index(comparison.verdict[:20]) < text.index("<h2>")
 
 
+def test_where_a_worker_says_its_part_the_report_takes_rpc_apart() -> None:
+    rows = pairs(np.full(400, 0.01), np.full(400, 0.02), start=START)
+    assert "Where the time of rpc goes" not in markdown(compare_all(rows), [], [])
+    for each in rows:
+        if each["runtime"] == "torch":
+            each.update(worker_queue_s=0.00125, worker_inference_s=0.0045)
+    said = markdown(compare_all(rows), [], [])
+    assert re.search(r"\| queue \| torch \| 1\.25 \| 1\.25 \(", said)
+    assert re.search(r"\| transport \| torch \| 4\.25 \| 4\.25 \(", said)
+    assert "| not known | tf | – | – | – |" in said
+
+
 def test_what_others_have_named_cannot_be_markup(comparison: Comparison) -> None:
     bad = "<script>alert(1)</script> | x"
     named = comparison.model_copy(update={"environment": {"devices": {"torch": bad}}, "notes": (bad,)})

@@ -282,8 +282,8 @@ def test_the_file_of_a_full_log_does_not_grow(engine: Engine) -> None:
         add(engine, [1000.0] * 1000)
         trim_all(engine, Bounds(max_rows=2000, max_age_s=1e9), 1000)
         with engine.begin() as connection:
-            pages.append(connection.exec_driver_sql("PRAGMA page_count").scalar())
-    assert pages[-1] == pages[3]
+            pages.append(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
+    assert pages[-1] - pages[3] <= 2  # of fragments: a thousand rows take some 27
 
 
 def test_the_log_keeps_its_bounds_by_itself(opened: Opened) -> None:
