@@ -94,6 +94,47 @@ def test_an_answer_says_the_batch_it_was_in_and_how_long_that_ran(handler: Handl
         assert float(metadata(answer)["inference_ms"]) > 0
 
 
+SECOND_NS = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("sent_ns", "queue_ms"),
+    [
+        pytest.param(b"%d" % (5 * SECOND_NS), {"queue_ms": "2000.000"}, id="two seconds before"),
+        pytest.param(b"%d" % (9 * SECOND_NS), {"queue_ms": "0.000"}, id="by a clock that is ahead"),
+        pytest.param(b"yesterday", {}, id="no number"),
+        pytest.param(b"-1", {}, id="negative"),
+        pytest.param(b"1" * 5000, {}, id="too long for a number"),
+    ],
+)
+def test_an_answer_says_how_long_it_waited_where_the_request_says_since_when(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, sent_ns: bytes, queue_ms: dict[str, str]
+) -> None:
+    monkeypatch.setattr(module.time, "time_ns", lambda: 7 * SECOND_NS)
+    told, untold = handler.infer([{"image": GOOD, "sent_ns": sent_ns}, {"image": GOOD}])
+    assert {name: value for name, value in metadata(told).items() if name == "queue_ms"} == queue_ms
+    assert "queue_ms" not in metadata(untold)
+
+
+@pytest.mark.parametrize(
+    ("variable", "most", "what"),
+    [
+        pytest.param("TORCH_WORKER_MAX_PICTURE_BYTES", 192, "a picture has 192 bytes", id="picture"),
+        pytest.param("TORCH_WORKER_MAX_ANSWER_BYTES", 32, "an answer has 32 bytes", id="answer"),
+    ],
+)
+def test_a_model_too_large_for_the_running_torchserve_says_to_restart_it(
+    make_package: MakePackage, monkeypatch: pytest.MonkeyPatch, variable: str, most: int, what: str
+) -> None:
+    monkeypatch.setenv(variable, str(most))
+    assert initialized(make_package()).describe()["state"] == "ready"
+    monkeypatch.setenv(variable, str(most - 1))
+    description = initialized(make_package()).describe()
+    assert description["state"] == "failed"
+    assert what in description["reason"]
+    assert "restart the torch worker" in description["reason"]
+
+
 @pytest.mark.parametrize(
     ("item", "sentence"),
     [
@@ -129,11 +170,13 @@ def test_an_item_the_model_fails_on_does_not_spoil_the_others(handler: Handler) 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError("no memory")], ids=["device", "host"]
 )
-def test_running_out_of_memory_for_a_batch_is_survived_one_by_one(
+def test_running_out_of_memory_for_a_batch_is_survived_one_by_one_with_an_empty_cache(
     handler: Handler, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     assert handler.model is not None
     run = handler.model.run
+    emptied: list[BaseException | None] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(sys.exception()))
 
     def only_one(size: int) -> dict[str, np.ndarray[Any, Any]]:
         if size > 1:
@@ -143,6 +186,7 @@ def test_running_out_of_memory_for_a_batch_is_survived_one_by_one(
     monkeypatch.setattr(handler.model, "run", only_one)
     answers = handler.infer([{"image": bytes([value]) * 192} for value in (1, 2, 3, 4)])
     assert [load(answer)["scores"][0, 0] for answer in answers] == [1, 2, 3, 4]
+    assert emptied == [None]  # when no traceback holds the batch's tensors any more
 
 
 @pytest.mark.parametrize(
