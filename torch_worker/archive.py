@@ -1,9 +1,9 @@
 """Model archives (`.mar`): how a package becomes what TorchServe reads, and whether an archive is one.
 
 An archive is a zip file: `MAR-INF/MANIFEST.json`, the handler, the package's `model.yaml` and its module (`model.pt`
-or, compiled, `model.pt2`), and `model-config.yaml` with TorchServe's settings for this model. TorchServe's own archiver writes the same, but by way
-of a folder in the system's temporary folder that is named after the model and removed first: two builds at once would
-mix, and dates make each result another one.
+or, compiled, `model.pt2`), and `model-config.yaml` with TorchServe's settings for this model. TorchServe's own archiver
+writes the same, but by way of a folder in the system's temporary folder that is named after the model and removed
+first: two builds at once would mix, and dates make each result another one.
 """
 
 from __future__ import annotations

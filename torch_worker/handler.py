@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -71,17 +71,17 @@ def _load(folder: Path, device: torch.device) -> Network:
     if compiled.exists():
         from torch._inductor import aoti_load_package  # here: it takes a second, and most models do not need it
 
-        network = aoti_load_package(str(compiled), device_index=-1 if device.index is None else device.index)
+        network: Any = aoti_load_package(str(compiled), device_index=-1 if device.index is None else device.index)
         made_for = network.loader.get_metadata()["AOTI_DEVICE_KEY"]
         if made_for != device.type:
             raise ValueError(
                 f"model.pt2 was compiled for {made_for} and this worker computes on {device.type}: "
                 "build the package on a machine like this one, or without the compiled form"
             )
-        return network
+        return cast(Network, network)
     # Batches come in all sizes: never compile once more for each new one.
     torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
-    return torch.jit.load(str(folder / "model.pt"), map_location=device).eval()
+    return cast(Network, torch.jit.load(str(folder / "model.pt"), map_location=device).eval())
 
 
 def _check_size(what: str, size: int, variable: str) -> None:
@@ -89,7 +89,7 @@ def _check_size(what: str, size: int, variable: str) -> None:
     most = int(os.environ.get(variable, sys.maxsize))
     if size > most:
         raise ValueError(
-            f"{what} has {size} bytes, and TorchServe was started before it knew of this model, with {most} as the most: "
+            f"{what} has {size} bytes, and TorchServe was started for at most {most}, before this model came: "
             "restart the torch worker, which then makes room for it"
         )
 

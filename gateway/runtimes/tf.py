@@ -89,7 +89,7 @@ class TfRuntime:
             if (await self.status(model, deadline=deadline)).state == "absent":
                 raise RuntimeFailed(f"TensorFlow Serving refused its list of models: {error.details()}") from error
 
-    async def scale(self, model: ModelRef, replicas: int, *, deadline: Deadline) -> None:
+    async def scale(self, model: ModelRef, replicas: int, *, deadline: Deadline) -> None:  # noqa: ARG002
         raise Conflict(
             f"TensorFlow Serving cannot be given {replicas} replicas of {model} while it runs: how many batches it "
             "computes at once is set at its start. Restart the stack with TANDEM_WORKERS__REPLICAS set."

@@ -86,10 +86,20 @@ def rewritten(source: Path, target: Path, *, without: str = "", manifest: bytes 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param({"manifest": b"{"}, "its manifest or its model.yaml is missing or incomplete", id="manifest is not JSON"),
-        pytest.param({"manifest": b"[]"}, "its manifest or its model.yaml is missing or incomplete", id="manifest is a list"),
-        pytest.param({"manifest": b'{"model": {}}'}, "its manifest or its model.yaml is missing or incomplete", id="manifest is empty"),
-        pytest.param({"without": "MAR-INF/MANIFEST.json"}, "its manifest or its model.yaml is missing", id="no manifest"),
+        pytest.param(
+            {"manifest": b"{"}, "its manifest or its model.yaml is missing or incomplete", id="manifest is not JSON"
+        ),
+        pytest.param(
+            {"manifest": b"[]"}, "its manifest or its model.yaml is missing or incomplete", id="manifest is a list"
+        ),
+        pytest.param(
+            {"manifest": b'{"model": {}}'},
+            "its manifest or its model.yaml is missing or incomplete",
+            id="manifest is empty",
+        ),
+        pytest.param(
+            {"without": "MAR-INF/MANIFEST.json"}, "its manifest or its model.yaml is missing", id="no manifest"
+        ),
         pytest.param({"without": "model.yaml"}, "no item named 'model.yaml'", id="no description"),
         pytest.param({"without": "handler.py"}, "no item named 'handler.py'", id="no handler"),
         pytest.param({"without": "model.pt"}, "no item named 'model.pt'", id="no model"),

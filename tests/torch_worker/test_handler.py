@@ -4,7 +4,9 @@ import ast
 import json
 import logging
 import re
+import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,16 @@ import yaml
 from safetensors.numpy import load
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
-from tests.torch_worker.sample import BAD_FOR_THE_MODEL, GOOD, Forward, MakePackage, batch_of_one, no_names, wrong_name
+from tests.torch_worker.sample import (
+    BAD_FOR_THE_MODEL,
+    GOOD,
+    Forward,
+    MakePackage,
+    batch_of_one,
+    compile_package,
+    no_names,
+    wrong_name,
+)
 from torch_worker import handler as module
 from torch_worker.handler import Handler
 
@@ -48,7 +59,8 @@ def log_levels() -> Iterator[None]:
 
 def unpacked(package: Path) -> Path:
     """The package as TorchServe unpacks its archive."""
-    (package / "torch" / "model.pt").rename(package / "model.pt")
+    for artifact in (package / "torch").iterdir():
+        artifact.rename(package / artifact.name)
     return package
 
 
@@ -110,7 +122,7 @@ SECOND_NS = 1_000_000_000
 def test_an_answer_says_how_long_it_waited_where_the_request_says_since_when(
     handler: Handler, monkeypatch: pytest.MonkeyPatch, sent_ns: bytes, queue_ms: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(module.time, "time_ns", lambda: 7 * SECOND_NS)
+    monkeypatch.setattr(time, "time_ns", lambda: 7 * SECOND_NS)
     told, untold = handler.infer([{"image": GOOD, "sent_ns": sent_ns}, {"image": GOOD}])
     assert {name: value for name, value in metadata(told).items() if name == "queue_ms"} == queue_ms
     assert "queue_ms" not in metadata(untold)
@@ -237,6 +249,31 @@ def test_a_loaded_model_describes_itself(handler: Handler) -> None:
         "max_batch": 4,
         "torch": torch.__version__,
     }
+
+
+@pytest.fixture(scope="module")
+def compiled(make_package: MakePackage) -> Path:
+    """A package with a compiled module, as TorchServe unpacks its archive."""
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("AOTInductor needs a C++ compiler (g++ or clang++), and there is none here")
+    package = make_package()
+    compile_package(package)
+    return unpacked(package)
+
+
+def test_a_compiled_module_answers_as_the_other_does(compiled: Path) -> None:
+    handler = Handler()
+    handler.initialize(FakeContext(compiled))
+    assert handler.describe()["state"] == "ready", handler.describe()
+    images = [bytes([value]) * 192 for value in (10, 20, 30)]
+    answers = handler.infer([{"image": image} for image in [*images, GOOD]])
+    assert [load(answer)["scores"][0, 0] for answer in answers[:3]] == [10, 20, 30]
+    np.testing.assert_allclose(load(answers[3])["scores"], row_means(GOOD), rtol=1e-6)
+
+
+def test_a_module_compiled_for_another_device_is_refused(compiled: Path) -> None:
+    with pytest.raises(ValueError, match="was compiled for cpu and this worker computes on meta"):
+        module._load(compiled, torch.device("meta"))
 
 
 def test_loading_runs_batch_one_and_the_largest_batch(
