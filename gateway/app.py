@@ -26,6 +26,7 @@ from gateway.http.keys import load_or_create_admin_key
 from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
 from gateway.http.routing import RoutingRoutes
+from gateway.http.scaling import ScalingRoutes
 from gateway.jobs import Jobs
 from gateway.latencies import Latencies
 from gateway.metrics import Metrics
@@ -106,6 +107,7 @@ def create_app(
         comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies)
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
+        app.include_router(ScalingRoutes(workers, catalogue=catalogue, admin_key=admin_key).router)
         app.include_router(RoutingRoutes(routing, policies, admin_key=admin_key).router)
         app.include_router(
             DisagreementRoutes(

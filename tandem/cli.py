@@ -19,6 +19,7 @@ from rich.table import Table
 
 from tandem import (
     models_add,  # noqa: F401  # gives `tandem models` the commands add and verify
+    models_scale,  # noqa: F401  # and scale
     report_cli,
     tables,
 )

@@ -94,6 +94,10 @@ class Client:
         path = f"/v1/models/{name}" + ("" if version is None else f"/versions/{version}")
         return [str(each) for each in self._answer("DELETE", path)["removed"]]
 
+    def scale(self, name: str, runtime: str, replicas: int) -> Json:
+        """Have each worker of `runtime` compute so many batches of the model at once. Needs the admin key."""
+        return self._answer("PUT", f"/v1/models/{name}/scale", body={"runtime": runtime, "replicas": replicas})
+
     def routing(self, name: str) -> Json:
         """The model's policy."""
         return self._answer("GET", f"/v1/models/{name}/routing")

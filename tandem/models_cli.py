@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 
-models = typer.Typer(no_args_is_help=True, help="The models in the store: add, list, show, verify, default, remove.")
+models = typer.Typer(
+    no_args_is_help=True, help="The models in the store: add, list, show, verify, default, scale, remove."
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The gateway's JSON.")]

@@ -35,7 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--metrics-port", type=int, default=8082)
     parser.add_argument("--workers", type=int, default=0, help="for each model; 0: one for each GPU, or one without")
     parser.add_argument(
-        "--threads", type=int, default=0, help="of all workers of a model together; 0: one for each CPU"
+        "--threads", type=int, default=0, help="that all workers of a model compute with; 0: one for each CPU"
     )
     return parser.parse_args(arguments)
 
@@ -114,9 +114,11 @@ def main() -> None:
         # Archives that an earlier, killed TorchServe unpacked. The ports are free: it is not running any more.
         shutil.rmtree(layout.temporary, ignore_errors=True)
         layout.temporary.mkdir(parents=True)
-        layout.properties.write_text(config.properties(layout, given.host, ports, workers))
+        sizes = config.Sizes.of(archives)
+        layout.properties.write_text(config.properties(layout, given.host, ports, workers, sizes))
         os.chdir(layout.work)
-        environment = config.environment(layout, os.environ, workers, given.threads or available_cpus())
+        threads = given.threads or available_cpus()
+        environment = config.environment(layout, os.environ, workers, threads, sizes)
         os.execve(command[0], command, environment)  # noqa: S606  (a shell would take the signals)
     except (CannotStart, OSError, ModuleNotFoundError) as error:
         sys.exit(f"torch_worker: {error}")

@@ -1,15 +1,16 @@
 """Model archives (`.mar`): how a package becomes what TorchServe reads, and whether an archive is one.
 
-An archive is a zip file: `MAR-INF/MANIFEST.json`, the handler, the package's `model.yaml` and `model.pt`, and
-`model-config.yaml` with TorchServe's settings for this model. TorchServe's own archiver writes the same, but by way
-of a folder in the system's temporary folder that is named after the model and removed first: two builds at once would
-mix, and dates make each result another one.
+An archive is a zip file: `MAR-INF/MANIFEST.json`, the handler, the package's `model.yaml` and its module (`model.pt`
+or, compiled, `model.pt2`), and `model-config.yaml` with TorchServe's settings for this model. TorchServe's own archiver
+writes the same, but by way of a folder in the system's temporary folder that is named after the model and removed
+first: two builds at once would mix, and dates make each result another one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -37,6 +38,10 @@ class Archive(NamedTuple):
     file: str
     model: str
     version: str
+    picture_bytes: int
+    """Of the tensor of one picture."""
+    answer_bytes: int
+    """Of the tensors that it is answered with."""
 
 
 def build_archive(
@@ -49,11 +54,14 @@ def build_archive(
     """Write `<serving>/<name>-<version>.mar` from the package folder and return its path.
 
     The file appears whole or not at all, and the same package gives the same bytes. Raises OSError or KeyError for a
-    package without its `model.yaml` (name, version, input, outputs) or `torch/model.pt`.
+    package without its `model.yaml` (name, version, input, outputs) or its module, `torch/model.pt2` or else
+    `torch/model.pt`.
     """
     text = (package / "model.yaml").read_text()
     spec = yaml.safe_load(text)
     name, version = str(spec["name"]), str(spec["version"])
+    compiled = package / "torch" / "model.pt2"
+    module = compiled if compiled.exists() else package / "torch" / "model.pt"
     config = {
         "batchSize": batch_size,
         "maxBatchDelay": max_batch_delay_ms,
@@ -70,7 +78,7 @@ def build_archive(
         "model": {
             "modelName": name,
             "modelVersion": version,
-            "serializedFile": "model.pt",
+            "serializedFile": module.name,
             "handler": "handler.py",
             "configFile": "model-config.yaml",
         },
@@ -79,7 +87,7 @@ def build_archive(
         MANIFEST: json.dumps(manifest, indent=2).encode(),
         "handler.py": Path(__file__).with_name("handler.py").read_bytes(),
         "model-config.yaml": yaml.safe_dump(config, sort_keys=False).encode(),
-        "model.pt": (package / "torch" / "model.pt").read_bytes(),
+        module.name: module.read_bytes(),
         "model.yaml": text.encode(),
     }
     serving.mkdir(parents=True, exist_ok=True)
@@ -110,13 +118,20 @@ def read_archive(path: Path) -> Archive:
             if damaged is not None:
                 raise InvalidArchive(f"{damaged} in it is damaged")
             model = json.loads(archive.read(MANIFEST))["model"]
-            found = Archive(path.name, str(model["modelName"]), str(model["modelVersion"]))
+            spec = yaml.safe_load(archive.read("model.yaml"))
+            found = Archive(
+                path.name,
+                str(model["modelName"]),
+                str(model["modelVersion"]),
+                picture_bytes=int(spec["input"]["height"]) * int(spec["input"]["width"]) * 3,
+                answer_bytes=sum(math.prod(output["shape"]) * 4 for output in spec["outputs"].values()),
+            )
             for role in ("handler", "serializedFile", "configFile"):
                 archive.getinfo(model[role])
     except (zipfile.BadZipFile, OSError) as error:
         raise InvalidArchive(f"it is not a readable zip file ({error})") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidArchive(f"its manifest is missing or incomplete ({error})") from error
+    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise InvalidArchive(f"its manifest or its model.yaml is missing or incomplete ({error})") from error
     if path.name != f"{found.model}-{found.version}.mar":
         raise InvalidArchive(f"it holds {found.model} version {found.version}")
     return found

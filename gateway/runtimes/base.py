@@ -86,4 +86,12 @@ class Runtime(Protocol):
         """
         ...
 
+    async def scale(self, model: ModelRef, replicas: int, *, deadline: Deadline) -> None:
+        """Have each worker compute so many batches of `model` at once, at least one, until the worker starts anew.
+
+        Raises Conflict for a runtime that cannot change that while it runs, RuntimeUnavailable, RuntimeFailed,
+        DeadlineExceeded.
+        """
+        ...
+
     async def close(self) -> None: ...

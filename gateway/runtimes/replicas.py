@@ -162,6 +162,11 @@ class Replicas:
         if faults := await self._everywhere(lambda worker: worker.unload(model, deadline=deadline), deadline):
             raise faults[0]
 
+    async def scale(self, model: ModelRef, replicas: int, *, deadline: Deadline) -> None:
+        """Raises what a worker raises."""
+        if faults := await self._everywhere(lambda worker: worker.scale(model, replicas, deadline=deadline), deadline):
+            raise faults[0]
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from numpy.typing import NDArray
 
 from gateway.deadline import Deadline
-from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
+from gateway.errors import Conflict, DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
 from gateway.runtimes.base import ModelRef, ModelStatus, Output
 from gateway.runtimes.channel import open_channel, traced
@@ -88,6 +88,12 @@ class TfRuntime:
                 raise translate(model, error) from error
             if (await self.status(model, deadline=deadline)).state == "absent":
                 raise RuntimeFailed(f"TensorFlow Serving refused its list of models: {error.details()}") from error
+
+    async def scale(self, model: ModelRef, replicas: int, *, deadline: Deadline) -> None:  # noqa: ARG002
+        raise Conflict(
+            f"TensorFlow Serving cannot be given {replicas} replicas of {model} while it runs: how many batches it "
+            "computes at once is set at its start. Restart the stack with TANDEM_WORKERS__REPLICAS set."
+        )
 
     async def close(self) -> None:
         await self._channel.close(grace=None)

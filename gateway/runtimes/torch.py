@@ -10,6 +10,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+import time
 from typing import Any
 
 import grpc
@@ -40,15 +41,17 @@ class TorchRuntime:
         self._register = methods.REGISTER_MODEL.on(self._management_channel)
         self._unregister = methods.UNREGISTER_MODEL.on(self._management_channel)
         self._set_default = methods.SET_DEFAULT.on(self._management_channel)
+        self._scale = methods.SCALE_WORKER.on(self._management_channel)
         self._loaded: dict[ModelRef, frozenset[int]] = {}
 
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
-        request = to_request(model, image)
+        request = to_request(model, image, sent_ns=time.time_ns())
+        begin_s = time.perf_counter()
         try:
             response = await self._predictions(request, deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
             raise translate(model, error) from error
-        return from_response(model, response)
+        return from_response(model, response, rpc_s=time.perf_counter() - begin_s)
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
         try:
@@ -107,6 +110,21 @@ class TorchRuntime:
             if not _not_found(error):
                 raise management_fault(model, error) from error
 
+    async def scale(self, model: ModelRef, replicas: int, *, deadline: Deadline) -> None:
+        request = management.ScaleWorkerRequest(
+            model_name=model.name,
+            model_version=str(model.version),
+            min_worker=replicas,
+            max_worker=replicas,
+            synchronous=True,  # the answer comes when the new processes have loaded the model
+        )
+        try:
+            await self._scale(request, timeout=deadline.remaining_s())
+        except grpc.aio.AioRpcError as error:
+            if _not_found(error):
+                raise RuntimeUnavailable(f"TorchServe does not have {model}. See /readyz for the reason.") from error
+            raise management_fault(model, error) from error
+
     async def _versions(self, model: ModelRef, deadline: Deadline) -> list[str]:
         """Every version that TorchServe has of the model."""
         request = management.DescribeModelRequest(model_name=model.name, model_version="all")
@@ -131,23 +149,34 @@ class TorchRuntime:
         await self._management_channel.close(grace=None)
 
 
-def to_request(model: ModelRef, image: ImageTensor) -> inference.PredictionsRequest:
+def to_request(model: ModelRef, image: ImageTensor, *, sent_ns: int) -> inference.PredictionsRequest:
+    """`sent_ns`: now, in nanoseconds since 1970. TorchServe tells the handler nothing of when a request came."""
     return inference.PredictionsRequest(
-        model_name=model.name, model_version=str(model.version), input={"image": image.tobytes()}
+        model_name=model.name,
+        model_version=str(model.version),
+        input={"image": image.tobytes(), "sent_ns": b"%d" % sent_ns},
     )
 
 
-def from_response(model: ModelRef, response: inference.PredictionResponse) -> Output:
-    """Raises RuntimeUnavailable or RuntimeFailed for an item's own error, and RuntimeFailed for a broken buffer."""
+def from_response(model: ModelRef, response: inference.PredictionResponse, *, rpc_s: float) -> Output:
+    """`rpc_s`: how long the call took.
+
+    Raises RuntimeUnavailable or RuntimeFailed for an item's own error, and RuntimeFailed for a broken buffer.
+    """
     buffer = response.prediction
     try:
         metadata = _metadata(buffer)
         batch = int(metadata["batch_size"]) if "batch_size" in metadata else None
+        inference_s = _seconds(metadata, "inference_ms")
+        queue_s = _seconds(metadata, "queue_ms")
         tensors = safetensors.numpy.load(buffer)
     except (ValueError, KeyError, struct.error, safetensors.SafetensorError) as error:
         raise RuntimeFailed(f"TorchServe's answer is not a safetensors buffer: {error}") from error
     if (message := metadata.get("error")) is None:
-        return Output(tensors, batch, _seconds(metadata, "queue_ms"), _seconds(metadata, "inference_ms"))
+        if queue_s is not None and inference_s is not None:
+            # By the clocks of two machines, which may differ: it cannot have waited for longer than the call took.
+            queue_s = min(queue_s, max(0.0, rpc_s - inference_s))
+        return Output(tensors, batch, queue_s=queue_s, inference_s=inference_s)
     if metadata.get("code") == "model_not_loaded":
         raise RuntimeUnavailable(f"TorchServe could not load {model}. See /readyz for the reason.")
     raise RuntimeFailed(f"TorchServe failed: {message}")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from gateway.deadline import Deadline
-from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeUnavailable
+from gateway.errors import Conflict, DeadlineExceeded, RuntimeFailed, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor, preprocess
 from gateway.runtimes.base import ModelRef, Output, Runtime
 from gateway.runtimes.channel import open_channel
@@ -76,6 +76,20 @@ async def test_the_answer_is_the_models_tensors_of_one_picture(runtime: Runtime)
     assert tensors["scores"].dtype == np.float32
     assert tensors["scores"].shape == (1, 10)
     assert tensors["scores"].sum() == pytest.approx(1, abs=0.01)
+
+
+async def test_torchserve_says_how_long_a_picture_waited_and_was_computed(stack: Stack) -> None:
+    runtime = open_runtime("torch", stack)
+    begin_s = time.perf_counter()
+    answers = await asyncio.gather(*(runtime.infer(DIGITS, tensor(7), deadline=soon()) for _ in range(16)))
+    took_s = time.perf_counter() - begin_s
+    await runtime.close()
+    for answer in answers:
+        assert answer.queue_s is not None
+        assert answer.inference_s is not None
+        assert 0 < answer.inference_s < took_s
+        assert 0 <= answer.queue_s <= took_s - answer.inference_s
+    assert max(answer.queue_s or 0 for answer in answers) > 0
 
 
 async def test_a_loaded_model_is_ready(runtime: Runtime) -> None:
@@ -162,6 +176,53 @@ async def test_an_archive_that_torchserve_cannot_read_is_refused_and_leaves_noth
     described = await methods.DESCRIBE_MODEL.on(management)(request, timeout=10)
     assert [each["modelVersion"] for each in json.loads(described.msg)] == ["1"]
     await management.close(grace=None)
+    await runtime.close()
+
+
+async def test_torchserve_is_scaled_up_and_down_while_it_serves(stack: Stack) -> None:
+    runtime = open_runtime("torch", stack)
+    management = open_channel(stack.environment["TANDEM_TORCH__MANAGEMENT_ADDRESS"])
+
+    async def workers() -> list[str]:
+        request = methods.DESCRIBE_MODEL.request(model_name="digits", model_version="1")
+        described = await methods.DESCRIBE_MODEL.on(management)(request, timeout=10)
+        return [worker["status"] for worker in json.loads(described.msg)[0]["workers"]]
+
+    async def ask(until: asyncio.Event) -> int:
+        answered = 0
+        while not until.is_set():
+            answer = await runtime.infer(DIGITS, tensor(answered % 10), deadline=soon())
+            assert int(answer.tensors["scores"].argmax()) == answered % 10
+            answered += 1
+        return answered
+
+    scaled = asyncio.Event()
+    users = [asyncio.create_task(ask(scaled)) for _ in range(4)]
+    await runtime.scale(DIGITS, 2, deadline=Deadline.after_ms(120_000))
+    assert await workers() == ["READY"] * 2
+    scaled.set()
+    assert min(await asyncio.gather(*users)) > 0
+    await runtime.scale(DIGITS, 1, deadline=Deadline.after_ms(120_000))
+    assert await workers() == ["READY"]
+    assert (await runtime.status(DIGITS, deadline=soon())).state == "ready"
+    assert "scores" in (await runtime.infer(DIGITS, tensor(7), deadline=soon())).tensors
+    await management.close(grace=None)
+    await runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "error"),
+    [
+        pytest.param("torch", ModelRef("nothing", 1), RuntimeUnavailable, id="not there"),
+        pytest.param("tf", DIGITS, Conflict, id="not by this runtime"),
+    ],
+)
+async def test_what_cannot_be_scaled_is_refused(
+    stack: Stack, name: str, model: ModelRef, error: type[Exception]
+) -> None:
+    runtime = open_runtime(name, stack)
+    with pytest.raises(error, match=str(model)):
+        await runtime.scale(model, 2, deadline=soon())
     await runtime.close()
 
 

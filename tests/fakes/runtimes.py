@@ -54,6 +54,9 @@ class FakeRuntime:
     """Raised when it is to load something."""
     loads: list[ModelRef] = field(default_factory=list)
     unloads: list[ModelRef] = field(default_factory=list)
+    scale_error: Exception | None = None
+    """Raised when it is to scale something."""
+    scales: list[tuple[ModelRef, int]] = field(default_factory=list)
     closed: bool = False
     called: Callable[[], object] | None = None
     """Called at the start of each call, when `running` counts it already."""
@@ -116,6 +119,11 @@ class FakeRuntime:
         if self.load_error is not None:
             raise self.load_error
         self.statuses[model] = ModelStatus("absent", f"It does not have {model}.")
+
+    async def scale(self, model: ModelRef, replicas: int, *, deadline: Deadline) -> None:
+        if self.scale_error is not None:
+            raise self.scale_error
+        self.scales.append((model, replicas))
 
     async def close(self) -> None:
         self.closed = True

@@ -246,8 +246,8 @@ def test_the_api_describes_itself(client: httpx.Client) -> None:
     assert set(paths) == {
         "/v1/models", "/v1/models/{model}", "/v1/models/{model}/predict", "/v1/models/{model}/compare",
         "/v1/models/{model}/default", "/v1/models/{model}/routing", "/v1/models/{model}/versions/{version}",
-        "/v1/models/{model}/verify", "/v1/jobs/{job}", "/v1/disagreements", "/v1/comparison",
-        "/v1/disagreements/{number}", "/v1/disagreements/{number}/picture",
+        "/v1/models/{model}/scale", "/v1/models/{model}/verify", "/v1/jobs/{job}", "/v1/disagreements",
+        "/v1/comparison", "/v1/disagreements/{number}", "/v1/disagreements/{number}/picture",
         "/v1/settings", "/livez", "/readyz", "/metrics",
     }  # fmt: skip
     assert client.get("/docs").status_code == 200

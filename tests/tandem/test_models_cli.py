@@ -169,6 +169,13 @@ def test_another_gateway_is_changed_through_its_api_with_its_key(
     assert stored.models(tmp_path / "store") == {"digits": [1]}
 
 
+def test_a_model_is_scaled_and_the_answer_says_for_how_long(local: httpx.Client, fakes: Fakes) -> None:
+    result = tandem("scale", "digits", "--runtime", "torch", "--replicas", "2")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("digits version 2 on torch: 2 at once, until the runtime's worker starts anew")
+    assert fakes["torch"].scales == [(ModelRef("digits", 2), 2)]
+
+
 def test_another_gateway_that_does_not_answer_is_not_replaced_by_the_store() -> None:
     result = tandem("list", "--url", f"http://127.0.0.1:{free_ports(1)[0]}")
     assert (result.exit_code, result.stdout) == (3, "")

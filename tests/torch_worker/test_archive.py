@@ -17,7 +17,7 @@ from torch_worker.archive import Archive, InvalidArchive, build_archive, read_ar
 def test_an_archive_is_named_after_its_model_and_version(make_package: MakePackage, tmp_path: Path) -> None:
     target = build_archive(make_package(version=7), tmp_path / "serving")
     assert target == tmp_path / "serving" / "mean-7.mar"
-    assert read_archive(target) == Archive("mean-7.mar", "mean", "7")
+    assert read_archive(target) == Archive("mean-7.mar", "mean", "7", picture_bytes=192, answer_bytes=32)
 
 
 def test_an_archive_holds_the_package_the_handler_and_the_batching(make_package: MakePackage, tmp_path: Path) -> None:
@@ -30,6 +30,17 @@ def test_an_archive_holds_the_package_the_handler_and_the_batching(make_package:
         manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))
     assert (config["batchSize"], config["maxBatchDelay"]) == (16, 3)
     assert manifest["model"]["modelVersion"] == "1"
+
+
+def test_a_compiled_module_is_packed_in_the_place_of_the_other(make_package: MakePackage, tmp_path: Path) -> None:
+    package = make_package()
+    (package / "torch" / "model.pt2").write_bytes(b"compiled")
+    target = build_archive(package, tmp_path)
+    read_archive(target)
+    with zipfile.ZipFile(target) as archive:
+        assert archive.read("model.pt2") == b"compiled"
+        assert "model.pt" not in archive.namelist()
+        assert json.loads(archive.read("MAR-INF/MANIFEST.json"))["model"]["serializedFile"] == "model.pt2"
 
 
 def test_the_number_of_workers_is_left_to_the_launcher(make_package: MakePackage, tmp_path: Path) -> None:
@@ -75,10 +86,21 @@ def rewritten(source: Path, target: Path, *, without: str = "", manifest: bytes 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param({"manifest": b"{"}, "its manifest is missing or incomplete", id="manifest is not JSON"),
-        pytest.param({"manifest": b"[]"}, "its manifest is missing or incomplete", id="manifest is a list"),
-        pytest.param({"manifest": b'{"model": {}}'}, "its manifest is missing or incomplete", id="manifest is empty"),
-        pytest.param({"without": "MAR-INF/MANIFEST.json"}, "its manifest is missing", id="no manifest"),
+        pytest.param(
+            {"manifest": b"{"}, "its manifest or its model.yaml is missing or incomplete", id="manifest is not JSON"
+        ),
+        pytest.param(
+            {"manifest": b"[]"}, "its manifest or its model.yaml is missing or incomplete", id="manifest is a list"
+        ),
+        pytest.param(
+            {"manifest": b'{"model": {}}'},
+            "its manifest or its model.yaml is missing or incomplete",
+            id="manifest is empty",
+        ),
+        pytest.param(
+            {"without": "MAR-INF/MANIFEST.json"}, "its manifest or its model.yaml is missing", id="no manifest"
+        ),
+        pytest.param({"without": "model.yaml"}, "no item named 'model.yaml'", id="no description"),
         pytest.param({"without": "handler.py"}, "no item named 'handler.py'", id="no handler"),
         pytest.param({"without": "model.pt"}, "no item named 'model.pt'", id="no model"),
     ],

@@ -4,7 +4,9 @@ import ast
 import json
 import logging
 import re
+import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,16 @@ import yaml
 from safetensors.numpy import load
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
-from tests.torch_worker.sample import BAD_FOR_THE_MODEL, GOOD, Forward, MakePackage, batch_of_one, no_names, wrong_name
+from tests.torch_worker.sample import (
+    BAD_FOR_THE_MODEL,
+    GOOD,
+    Forward,
+    MakePackage,
+    batch_of_one,
+    compile_package,
+    no_names,
+    wrong_name,
+)
 from torch_worker import handler as module
 from torch_worker.handler import Handler
 
@@ -48,7 +59,8 @@ def log_levels() -> Iterator[None]:
 
 def unpacked(package: Path) -> Path:
     """The package as TorchServe unpacks its archive."""
-    (package / "torch" / "model.pt").rename(package / "model.pt")
+    for artifact in (package / "torch").iterdir():
+        artifact.rename(package / artifact.name)
     return package
 
 
@@ -94,6 +106,47 @@ def test_an_answer_says_the_batch_it_was_in_and_how_long_that_ran(handler: Handl
         assert float(metadata(answer)["inference_ms"]) > 0
 
 
+SECOND_NS = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("sent_ns", "queue_ms"),
+    [
+        pytest.param(b"%d" % (5 * SECOND_NS), {"queue_ms": "2000.000"}, id="two seconds before"),
+        pytest.param(b"%d" % (9 * SECOND_NS), {"queue_ms": "0.000"}, id="by a clock that is ahead"),
+        pytest.param(b"yesterday", {}, id="no number"),
+        pytest.param(b"-1", {}, id="negative"),
+        pytest.param(b"1" * 5000, {}, id="too long for a number"),
+    ],
+)
+def test_an_answer_says_how_long_it_waited_where_the_request_says_since_when(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch, sent_ns: bytes, queue_ms: dict[str, str]
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 7 * SECOND_NS)
+    told, untold = handler.infer([{"image": GOOD, "sent_ns": sent_ns}, {"image": GOOD}])
+    assert {name: value for name, value in metadata(told).items() if name == "queue_ms"} == queue_ms
+    assert "queue_ms" not in metadata(untold)
+
+
+@pytest.mark.parametrize(
+    ("variable", "most", "what"),
+    [
+        pytest.param("TORCH_WORKER_MAX_PICTURE_BYTES", 192, "a picture has 192 bytes", id="picture"),
+        pytest.param("TORCH_WORKER_MAX_ANSWER_BYTES", 32, "an answer has 32 bytes", id="answer"),
+    ],
+)
+def test_a_model_too_large_for_the_running_torchserve_says_to_restart_it(
+    make_package: MakePackage, monkeypatch: pytest.MonkeyPatch, variable: str, most: int, what: str
+) -> None:
+    monkeypatch.setenv(variable, str(most))
+    assert initialized(make_package()).describe()["state"] == "ready"
+    monkeypatch.setenv(variable, str(most - 1))
+    description = initialized(make_package()).describe()
+    assert description["state"] == "failed"
+    assert what in description["reason"]
+    assert "restart the torch worker" in description["reason"]
+
+
 @pytest.mark.parametrize(
     ("item", "sentence"),
     [
@@ -129,11 +182,13 @@ def test_an_item_the_model_fails_on_does_not_spoil_the_others(handler: Handler) 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError("no memory")], ids=["device", "host"]
 )
-def test_running_out_of_memory_for_a_batch_is_survived_one_by_one(
+def test_running_out_of_memory_for_a_batch_is_survived_one_by_one_with_an_empty_cache(
     handler: Handler, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     assert handler.model is not None
     run = handler.model.run
+    emptied: list[BaseException | None] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(sys.exception()))
 
     def only_one(size: int) -> dict[str, np.ndarray[Any, Any]]:
         if size > 1:
@@ -143,6 +198,7 @@ def test_running_out_of_memory_for_a_batch_is_survived_one_by_one(
     monkeypatch.setattr(handler.model, "run", only_one)
     answers = handler.infer([{"image": bytes([value]) * 192} for value in (1, 2, 3, 4)])
     assert [load(answer)["scores"][0, 0] for answer in answers] == [1, 2, 3, 4]
+    assert emptied == [None]  # when no traceback holds the batch's tensors any more
 
 
 @pytest.mark.parametrize(
@@ -193,6 +249,31 @@ def test_a_loaded_model_describes_itself(handler: Handler) -> None:
         "max_batch": 4,
         "torch": torch.__version__,
     }
+
+
+@pytest.fixture(scope="module")
+def compiled(make_package: MakePackage) -> Path:
+    """A package with a compiled module, as TorchServe unpacks its archive."""
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("AOTInductor needs a C++ compiler (g++ or clang++), and there is none here")
+    package = make_package()
+    compile_package(package)
+    return unpacked(package)
+
+
+def test_a_compiled_module_answers_as_the_other_does(compiled: Path) -> None:
+    handler = Handler()
+    handler.initialize(FakeContext(compiled))
+    assert handler.describe()["state"] == "ready", handler.describe()
+    images = [bytes([value]) * 192 for value in (10, 20, 30)]
+    answers = handler.infer([{"image": image} for image in [*images, GOOD]])
+    assert [load(answer)["scores"][0, 0] for answer in answers[:3]] == [10, 20, 30]
+    np.testing.assert_allclose(load(answers[3])["scores"], row_means(GOOD), rtol=1e-6)
+
+
+def test_a_module_compiled_for_another_device_is_refused(compiled: Path) -> None:
+    with pytest.raises(ValueError, match="was compiled for cpu and this worker computes on meta"):
+        module._load(compiled, torch.device("meta"))
 
 
 def test_loading_runs_batch_one_and_the_largest_batch(

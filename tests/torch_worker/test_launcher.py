@@ -16,6 +16,7 @@ from torch_worker import config
 from torch_worker.archive import Archive, build_archive
 
 PORTS = config.Ports(1, 2, 3, 4, 5)
+SIZES = config.Sizes.of([])
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_an_archive_that_cannot_be_loaded_is_skipped_with_the_reason(
 ) -> None:
     build_archive(make_package(), tmp_path)
     (tmp_path / "corrupt-1.mar").write_bytes(b"nothing")
-    assert launcher.find_archives(tmp_path) == [Archive("mean-1.mar", "mean", "1")]
+    assert launcher.find_archives(tmp_path) == [Archive("mean-1.mar", "mean", "1", 192, 32)]
     assert "skipped corrupt-1.mar: it is not a readable zip file" in capsys.readouterr().err
 
 
@@ -85,7 +86,7 @@ def test_every_version_of_a_model_is_loaded(make_package: MakePackage, tmp_path:
 
 
 def test_all_five_ports_listen_on_the_given_host_only() -> None:
-    lines = config.properties(config.Layout(Path("/s"), Path("/w")), "127.0.0.9", PORTS, 1).splitlines()
+    lines = config.properties(config.Layout(Path("/s"), Path("/w")), "127.0.0.9", PORTS, 1, SIZES).splitlines()
     assert [line for line in lines if "address" in line] == [
         "inference_address=http://127.0.0.9:3",
         "management_address=http://127.0.0.9:4",
@@ -97,27 +98,50 @@ def test_all_five_ports_listen_on_the_given_host_only() -> None:
     assert "grpc_management_port=2" in lines
 
 
+def environment(inherited: dict[str, str], *, workers: int = 1, threads: int = 4) -> dict[str, str]:
+    return config.environment(config.Layout(Path("/s"), Path("/w")), inherited, workers, threads, SIZES)
+
+
 def test_workers_run_in_this_interpreter_and_see_no_other_python() -> None:
-    inherited = {"PATH": "/bin", "PYTHONPATH": "/elsewhere", "TS_CONFIG_FILE": "/other", "HOME": "/h"}
-    environment = config.environment(config.Layout(Path("/s"), Path("/w")), inherited, workers=1, cpus=4)
-    assert environment["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/bin"
-    assert environment["HOME"] == "/h"
-    assert not {"PYTHONPATH", "TS_CONFIG_FILE"} & set(environment)
+    made = environment({"PATH": "/bin", "PYTHONPATH": "/elsewhere", "TS_CONFIG_FILE": "/other", "HOME": "/h"})
+    assert made["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/bin"
+    assert made["HOME"] == "/h"
+    assert not {"PYTHONPATH", "TS_CONFIG_FILE"} & set(made)
 
 
 @pytest.mark.parametrize(
     ("workers", "threads"),
-    [pytest.param(1, "4", id="one"), pytest.param(3, "1", id="three"), pytest.param(8, "1", id="more than CPUs")],
+    [pytest.param(1, "4", id="one"), pytest.param(3, "1", id="three"), pytest.param(8, "1", id="more than threads")],
 )
-def test_the_workers_of_a_model_share_the_cpus(workers: int, threads: str) -> None:
-    environment = config.environment(config.Layout(Path("/s"), Path("/w")), {}, workers=workers, cpus=4)
-    assert environment["OMP_NUM_THREADS"] == threads
-    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+def test_the_workers_of_a_model_share_the_threads(workers: int, threads: str) -> None:
+    assert environment({}, workers=workers)["OMP_NUM_THREADS"] == threads
 
 
-def test_a_thread_count_from_outside_is_kept() -> None:
-    environment = config.environment(config.Layout(Path("/s"), Path("/w")), {"OMP_NUM_THREADS": "7"}, workers=1, cpus=4)
-    assert environment["OMP_NUM_THREADS"] == "7"
+def test_what_is_set_from_outside_is_kept() -> None:
+    outside = {"OMP_NUM_THREADS": "7", "GOMP_SPINCOUNT": "5", "MALLOC_TRIM_THRESHOLD_": "6"}
+    assert outside.items() <= environment(outside).items()
+    assert "GOMP_SPINCOUNT" not in environment({"OMP_WAIT_POLICY": "PASSIVE"})
+
+
+def archive(picture_bytes: int, answer_bytes: int) -> Archive:
+    return Archive("m-1.mar", "m", "1", picture_bytes, answer_bytes)
+
+
+@pytest.mark.parametrize(
+    ("archives", "sizes"),
+    [
+        pytest.param([], (32 << 20, 128 << 20), id="no model"),
+        pytest.param([archive(150_000, 4_000)], (32 << 20, 128 << 20), id="a small one"),
+        pytest.param([archive(1, 200 << 20), archive(40 << 20, 1)], (40 << 20, 200 << 20), id="the largest of each"),
+        pytest.param([archive(2**31, 2**32)], (2**31 - 1 - (64 << 10),) * 2, id="no more than an int of Java"),
+    ],
+)
+def test_torchserve_has_room_for_the_largest_model(archives: list[Archive], sizes: tuple[int, int]) -> None:
+    made = config.Sizes.of(archives)
+    assert made == sizes
+    lines = config.properties(config.Layout(Path("/s"), Path("/w")), "127.0.0.9", PORTS, 1, made).splitlines()
+    for name, size in zip(("max_request_size", "max_response_size"), sizes, strict=True):
+        assert f"{name}={size + (64 << 10)}" in lines
 
 
 @pytest.mark.parametrize(

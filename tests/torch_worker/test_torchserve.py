@@ -24,7 +24,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load
 
-from tests.torch_worker.sample import BAD_FOR_THE_MODEL, GOOD, MakePackage
+from tests.torch_worker.sample import BAD_FOR_THE_MODEL, GOOD, MakePackage, endless
 from torch_worker.archive import build_archive
 
 TIMEOUT_S = 60.0
@@ -225,6 +225,26 @@ def test_a_killed_worker_is_replaced_and_requests_wait_for_the_new_one(torchserv
     assert load(torchserve.predict(GOOD).body)["scores"].shape == (1, 8)
     [replaced] = torchserve.describe()["workers"]
     assert replaced["pid"] != worker["pid"]
+
+
+def test_a_worker_killed_in_the_middle_of_a_batch_fails_that_batch_and_serves_again(make_package: MakePackage) -> None:
+    with tempfile.TemporaryDirectory() as serving, ThreadPoolExecutor(1) as pool:
+        build_archive(make_package(endless), Path(serving))
+        with running(Path(serving)) as torchserve:
+            [worker] = torchserve.describe()["workers"]
+            before = len(torchserve.log)
+            answer = pool.submit(torchserve.predict, BAD_FOR_THE_MODEL)  # which it would never answer
+            process = psutil.Process(worker["pid"])
+            idle_s = process.cpu_times().user
+            end_s = time.monotonic() + TIMEOUT_S
+            while process.cpu_times().user < idle_s + 0.2:  # it computes
+                assert time.monotonic() < end_s
+            process.kill()
+            failed = answer.result(TIMEOUT_S)
+            assert failed.status in (500, 507)  # 507 where the JVM has seen the signal already
+            assert b"Worker died." in failed.body
+            torchserve.await_line("Retry worker", before)
+            assert load(torchserve.predict(GOOD).body)["scores"].shape == (1, 8)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["asked to end", "killed"])

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.runtimes import tf, torch
 from gateway.runtimes.base import ModelRef
 from proto import tensorflow_serving_pb2 as tfs
+from proto.torchserve_inference_pb2 import PredictionResponse
 
 Code = grpc.StatusCode
 DIGITS = ModelRef("digits", 1)
@@ -44,6 +47,29 @@ def test_torchserves_codes(code: grpc.StatusCode, details: str, meaning: type[Ru
     fault = torch.translate(DIGITS, rpc_error(code, details))
     assert type(fault) is meaning
     assert details not in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "queue_s", "inference_s"),
+    [
+        pytest.param({"queue_ms": "2.5", "inference_ms": "4"}, 0.0025, 0.004, id="told"),
+        pytest.param({"queue_ms": "700", "inference_ms": "4"}, 0.006, 0.004, id="by a clock that is behind"),
+        pytest.param({"queue_ms": "1", "inference_ms": "40"}, 0.0, 0.04, id="computed for longer than the call took"),
+        pytest.param({"inference_ms": "4"}, None, 0.004, id="no wait told"),
+        pytest.param({}, None, None, id="by another handler"),
+    ],
+)
+def test_a_picture_waited_no_longer_than_the_call_took_beside_its_inference(
+    metadata: dict[str, str], queue_s: float | None, inference_s: float | None
+) -> None:
+    buffer = safetensors.numpy.save({"scores": np.zeros((1, 2), np.float32)}, metadata)
+    output = torch.from_response(DIGITS, PredictionResponse(prediction=buffer), rpc_s=0.01)
+    assert (output.queue_s, output.inference_s) == pytest.approx((queue_s, inference_s))
+
+
+def test_a_request_says_when_it_was_sent() -> None:
+    request = torch.to_request(DIGITS, np.zeros((1, 2, 2, 3), np.uint8), sent_ns=1_700_000_000_123_456_789)
+    assert dict(request.input) == {"image": bytes(12), "sent_ns": b"1700000000123456789"}
 
 
 @pytest.mark.parametrize(
