@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from gateway import log
-from gateway.settings import read_settings
+from gateway.settings import InvalidSettings, read_settings
 from modelkit import add, children, lifecycle, package, parity, samples, serving, spec, verify
 from modelkit import store as stored
 from modelkit.bundled import BUNDLED
+from modelkit.exported import NotExportable
 from modelkit.files import locked
 from modelkit.parity import ParityFailure
 from modelkit.request import AddRequest, VerifyRequest
@@ -23,18 +24,20 @@ def say(line: str) -> None:
 
 
 def build(store: Path, view: Path) -> None:
-    """Bring the packages of the bundled models up to date, and the serving view of every package in the store.
+    """Bring the packages of the bundled models up to date, in the precision of the settings, and the serving view of
+    every package in the store.
 
     What was removed, and workers may still have loaded, stays in the view: the gateway takes it out.
 
     Raises StepFailed or ParityFailure.
     """
+    precision = read_settings().workers.precision
     lifecycle.clean_view(store, view)
     with locked(store):
         for recipe in BUNDLED:
             folder = store / recipe.name / str(recipe.version)
-            if not package.is_current(recipe, folder):
-                package.build(recipe, folder, say)
+            if not package.is_current(recipe, folder, precision):
+                package.build(recipe, folder, say, precision)
         models = stored.models(store)
         for name, numbers in models.items():
             for folder in (store / name / str(number) for number in numbers):
@@ -86,7 +89,15 @@ def main() -> None:
                 add_model(arguments.request, store, view)
             case _:
                 verify_model(arguments.request, store)
-    except (children.StepFailed, ParityFailure, add.Refused, verify.CannotVerify, samples.NoSamples) as error:
+    except (
+        children.StepFailed,
+        NotExportable,
+        ParityFailure,
+        InvalidSettings,
+        add.Refused,
+        verify.CannotVerify,
+        samples.NoSamples,
+    ) as error:
         sys.exit(f"modelkit: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
