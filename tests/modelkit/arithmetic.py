@@ -24,7 +24,8 @@ def main(artifact: str) -> None:
         import torch
 
         module = torch.jit.load(artifact)
-        kernels = [list(node.inputs())[1] for node in module.inlined_graph.findAllNodes("aten::_convolution")]
+        graph = module.inlined_graph  # to be kept: nodes do not keep their graph
+        kernels = [list(node.inputs())[1] for node in graph.findAllNodes("aten::_convolution")]
         found = Counter(str(each.toIValue().dtype).removeprefix("torch.") for each in kernels)
         image = torch.zeros((1, 32, 32, 3), dtype=torch.uint8)
         outputs = {name: str(each.dtype).removeprefix("torch.") for name, each in module(image).items()}
