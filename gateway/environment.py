@@ -31,7 +31,7 @@ class Environment:
         workers = {"torch": self._settings.torch, "tf": self._settings.tf}
         return {
             "devices": {name: workers[target.runtime].device for name, target in targets.items()},
-            "precision": {name: ", ".join(spec.parity) if spec else "" for name, spec in specs.items()},
+            "precision": {name: spec.precision if spec else "" for name, spec in specs.items()},
             "artifacts": {
                 name: spec.artifacts[targets[name].runtime].form
                 for name, spec in specs.items()

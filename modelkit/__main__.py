@@ -13,6 +13,7 @@ from modelkit import add, children, lifecycle, package, parity, samples, serving
 from modelkit import store as stored
 from modelkit.batching import Batching
 from modelkit.bundled import BUNDLED
+from modelkit.exported import NotExportable
 from modelkit.files import locked
 from modelkit.parity import ParityFailure
 from modelkit.request import AddRequest, VerifyRequest
@@ -24,19 +25,21 @@ def say(line: str) -> None:
 
 
 def build(store: Path, view: Path, settings: Settings) -> None:
-    """Bring the packages of the bundled models up to date, and the serving view of every package in the store.
+    """Bring the packages of the bundled models up to date, in the precision of the settings, and the serving view of
+    every package in the store.
 
     What was removed, and workers may still have loaded, stays in the view: the gateway takes it out.
 
     Raises StepFailed or ParityFailure.
     """
+    precision = settings.workers.precision
     lifecycle.clean_view(store, view)
     with locked(store):
         serving.update_batching(Batching.of(settings), view)
         for recipe in BUNDLED:
             folder = store / recipe.name / str(recipe.version)
-            if not package.is_current(recipe, folder):
-                package.build(recipe, folder, say)
+            if not package.is_current(recipe, folder, precision):
+                package.build(recipe, folder, say, precision)
         models = stored.models(store)
         for name, numbers in models.items():
             for folder in (store / name / str(number) for number in numbers):
@@ -89,9 +92,10 @@ def main() -> None:
             case _:
                 verify_model(arguments.request, store)
     except (
-        InvalidSettings,
         children.StepFailed,
+        NotExportable,
         ParityFailure,
+        InvalidSettings,
         add.Refused,
         verify.CannotVerify,
         samples.NoSamples,

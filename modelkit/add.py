@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from gateway.settings import read_settings
 from modelkit import children, lifecycle, network, parity, samples, spec
 from modelkit import store as stored
 from modelkit.children import ROOT, EnvironmentName, StepFailed
-from modelkit.exported import Exported, Say, export, timed
+from modelkit.exported import Exported, NotExportable, Say, export, timed
 from modelkit.files import digest, tree
 from modelkit.network import Network
 from modelkit.request import AddRequest
+from modelkit.sources.common import REFUSAL
 from modelkit.spec import DetectionSpec, InputSpec, ModelSpec, OutputSpec, RuntimeName
 
 _YOLO = re.compile(r"yolo[a-z0-9._-]*\.pt", re.IGNORECASE)
@@ -85,6 +87,7 @@ def add(request: AddRequest, store: Path, view: Path, say: Say) -> ModelSpec:
 def convert(request: AddRequest, version: int, package: Path, say: Say) -> ModelSpec:
     """Fill the empty folder `package` with the model's package. Raises Refused, StepFailed."""
     environment, module = reader_of(request.source)
+    precision = request.precision or read_settings().workers.precision
     try:
         names, images = samples.pictures(request.samples)
     except samples.NoSamples as error:
@@ -98,10 +101,15 @@ def convert(request: AddRequest, version: int, package: Path, say: Say) -> Model
         made_input = _input(found)
         np.save(work / "pictures.npy", samples.tensors(images, made_input))
         exported: dict[RuntimeName, Exported] = {
-            runtime: export(request.name, runtime, work, say) for runtime in spec.RUNTIME_NAMES
+            runtime: _export(request, precision, runtime, work, say) for runtime in spec.RUNTIME_NAMES
         }
-        made = _spec(request, version, found, made_input, exported)
-        record = parity.compare(made, {name: each.outputs for name, each in exported.items()}, names)
+        made = _spec(request, precision, version, found, made_input, exported)
+        record = parity.compare(
+            made,
+            {name: each.outputs for name, each in exported.items()},
+            names,
+            in_fp32={name: each.in_fp32 for name, each in exported.items() if each.in_fp32 is not None},
+        )
         report = parity.report(record)
         if not record.passed and not request.allow_mismatch:
             raise Refused(
@@ -110,12 +118,19 @@ def convert(request: AddRequest, version: int, package: Path, say: Say) -> Model
             )
         say(f"{request.name}: {report}")
         made = made.model_copy(
-            update={"parity": {"fp32": record}, "mismatch_allowed": not record.passed},
+            update={"parity": {precision: record}, "mismatch_allowed": not record.passed},
         )
         for runtime, each in exported.items():
             shutil.copytree(each.artifact, package / runtime)
         spec.write(made, package)
     return made
+
+
+def _export(request: AddRequest, precision: spec.Precision, runtime: RuntimeName, work: Path, say: Say) -> Exported:
+    try:
+        return export(request.name, runtime, work, say, precision, compiled=request.compile)
+    except NotExportable as error:
+        raise Refused(f"{runtime}: {error}") from error
 
 
 def ensure(environment: EnvironmentName, say: Say) -> None:
@@ -157,7 +172,7 @@ def _step(environment: EnvironmentName, module: str, work: Path, *arguments: str
     try:
         children.run(environment, module, *arguments)
     except StepFailed:
-        refused = work / "refused.txt"
+        refused = work / REFUSAL
         if refused.exists():
             raise Refused(refused.read_text()) from None
         raise
@@ -181,7 +196,12 @@ _MEANING: dict[str, Any] = {name: name for name in (*spec.OUTPUT_NAMES["segment"
 
 
 def _spec(
-    request: AddRequest, version: int, found: Network, made_input: InputSpec, exported: dict[RuntimeName, Exported]
+    request: AddRequest,
+    precision: spec.Precision,
+    version: int,
+    found: Network,
+    made_input: InputSpec,
+    exported: dict[RuntimeName, Exported],
 ) -> ModelSpec:
     facts = found.facts
     meaning = _MEANING | ({"scores": facts["meaning"]} if facts["task"] == "classify" else {})
@@ -208,6 +228,7 @@ def _spec(
             source=facts["source"],
             source_sha256=_source_digest(request),
             artifacts={runtime: each.record for runtime, each in exported.items()},
+            precision=precision,
             parity={},
         )
     except ValidationError as error:

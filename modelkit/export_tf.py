@@ -19,13 +19,20 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from modelkit import export
 from modelkit.candidates import PICTURES, milliseconds_a_picture, threads
 from modelkit.network import Network
+from modelkit.reduced import Irreducible
+from modelkit.reduced_tf import DTYPES, reduce
+from modelkit.sources.common import refuse
 from modelkit.whole_tf import whole
 
+FROZEN = "saved-model-frozen"
 Form = Callable[[export.Bytes], dict[str, export.Floats]]
 
 
-def candidates(network: Network, work: Path) -> dict[str, Form]:
-    """Every export form, written to `work` and read back."""
+def candidates(network: Network, work: Path, precision: export.Precision) -> dict[str, Form]:
+    """Every export form, written to `work` and read back; the last is the one in `precision`, if that is not fp32.
+
+    Raises Irreducible.
+    """
     holder = tf.Module()  # a SavedModel keeps the variables of the object that it is made of
     holder.kept, call, takes_pictures = _network(network)
     infer = whole(call, None if takes_pictures else network.entrance, network.head)
@@ -34,17 +41,32 @@ def candidates(network: Network, work: Path) -> dict[str, Form]:
     graph = variables.get_concrete_function()
     names = sorted(graph.structured_outputs)  # the order in which a graph flattens a dictionary
     constant = convert_variables_to_constants_v2(graph)
-
-    def infer_constant(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return dict(zip(names, constant(image), strict=True))
-
-    constants = tf.function(infer_constant, input_signature=[entrance])
-    _save(tf.Module(), work / "saved-model-frozen", constants)
-    forms = ["saved-model-frozen"]
+    _save(tf.Module(), work / FROZEN, _named(constant, names, entrance))
+    forms = [FROZEN]
     if graph.captured_inputs:
         _save(holder, work / "saved-model", variables)
         forms.append("saved-model")
+    if precision != "fp32":
+        forms.append(f"{FROZEN}-{precision}")
+        _save(tf.Module(), work / forms[-1], _named(_reduced(constant, precision), names, entrance))
     return {form: _read_back(work / form) for form in forms}
+
+
+def _named(graph: Callable[[tf.Tensor], Any], names: list[str], entrance: tf.TensorSpec) -> Any:
+    """A function of the graph whose outputs, in order, have these names."""
+
+    def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict(zip(names, graph(image), strict=True))
+
+    return tf.function(infer, input_signature=[entrance], autograph=False)
+
+
+def _reduced(constant: Any, precision: export.Precision) -> Callable[[tf.Tensor], Any]:
+    """The graph in `precision`. Raises Irreducible."""
+    graph = reduce(constant.graph.as_graph_def(), DTYPES[precision])
+    (entrance,) = (each.name for each in constant.inputs)
+    outputs = [each.name for each in constant.outputs]
+    return lambda image: tf.graph_util.import_graph_def(graph, {entrance: image}, outputs, name="")
 
 
 def _network(network: Network) -> tuple[Any, Callable[[tf.Tensor], Any], bool]:
@@ -97,11 +119,18 @@ def _read_back(folder: Path) -> Form:
 
 def main() -> None:
     job = export.Job.from_arguments()
-    forms = candidates(job.network, job.work)
+    try:
+        forms = candidates(job.network, job.work, job.precision)
+    except Irreducible as error:
+        refuse(str(error), job.work)
     images = job.pictures[:PICTURES]
     taken_ms = milliseconds_a_picture({form: partial(call, images) for form, call in forms.items()})
-    fastest = min(taken_ms, key=taken_ms.__getitem__)
-    job.finish(fastest, taken_ms, forms[fastest])
+    if job.precision == "fp32":
+        fastest = min(taken_ms, key=taken_ms.__getitem__)
+        job.finish(fastest, taken_ms, forms[fastest])
+    else:
+        *_, reduced = forms
+        job.finish(reduced, taken_ms, forms[reduced], forms[FROZEN])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A network → TorchScript, in the form that runs fastest here. Runs in the torch worker's environment.
+"""A network → TorchScript, or what was compiled of it, in the form that runs fastest here. Runs in the torch worker's
+environment.
 
 Under KERAS_BACKEND=torch: a Keras model is traced as it is, channels-last, and `script.freeze` puts right what Keras's
 spelling of it costs. `python -m modelkit.export_torch`.
@@ -15,14 +16,17 @@ from pathlib import Path
 
 import torch
 
-from modelkit import export
+from modelkit import compiled, export
 from modelkit.candidates import PICTURES, milliseconds_a_picture, threads
 from modelkit.network import Network
+from modelkit.reduced import Irreducible
+from modelkit.reduced_torch import DTYPES, reduce
 from modelkit.script import freeze
+from modelkit.sources.common import refuse
 from modelkit.whole_torch import Whole
 
-MODULE = "model.pt"
-"""What a worker loads: a form that leaves this file can be packaged."""
+MODULE, COMPILED = "model.pt", "model.pt2"
+"""What a worker loads: a form that leaves one of these files can be packaged."""
 Form = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 
 
@@ -103,6 +107,32 @@ def _of_keras(network: Network, work: Path) -> dict[str, Form]:
     return forms
 
 
+def _frozen(form: str, folder: Path, image: torch.Tensor) -> torch.jit.ScriptModule:
+    """A form that was written, to be changed."""
+    module = torch.jit.load(str(folder / MODULE), map_location="cpu").eval()
+    if form != "as-given":
+        return module
+    return freeze(_traced(Whole(module, None, None, channels_last=True).eval(), image))
+
+
+def _reduced(forms: list[str], image: torch.Tensor, work: Path, precision: export.Precision) -> dict[str, Form]:
+    """The forms that can be packaged, in 16 bits. Raises Irreducible."""
+    made: dict[str, Form] = {}
+    for form in forms:
+        module = _frozen(form, work / form, image)
+        reduce(module.graph, DTYPES[precision])
+        made[f"{form}-{precision}"] = _written(work / f"{form}-{precision}", module)
+    return made
+
+
+def _compiled(form: str, image: torch.Tensor, work: Path) -> dict[str, Form]:
+    """`form`, compiled. Raises NotCompilable."""
+    name = form.replace("torchscript", "aotinductor")
+    (work / name).mkdir()
+    compiled.compile(_frozen(form, work / form, image), image, work / name / COMPILED)
+    return {name: torch._inductor.aoti_load_package(str(work / name / COMPILED))}
+
+
 def _traced(model: torch.nn.Module, image: torch.Tensor) -> torch.jit.ScriptModule:
     return torch.jit.trace(model, (image,), strict=False, check_trace=False)
 
@@ -119,17 +149,48 @@ def main() -> None:
         warnings.filterwarnings("ignore", category=category)
     torch.set_num_threads(threads())
     torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
-    with torch.no_grad():
-        forms = candidates(job.network, job.work)
+    try:
+        if job.compile:
+            compiled.check()
+        with torch.no_grad():
+            forms, packageable = _forms(job)
+    except (Irreducible, compiled.NotCompilable) as error:
+        refuse(str(error), job.work)
     with torch.inference_mode():
         images = torch.from_numpy(job.pictures[:PICTURES])
         taken_ms = milliseconds_a_picture({form: partial(call, images) for form, call in forms.items()})
-        fastest = min((form for form in forms if (job.work / form / MODULE).exists()), key=taken_ms.__getitem__)
+        fastest = min(packageable, key=taken_ms.__getitem__)
+        in_fp32 = None if job.precision == "fp32" else _run(forms[_in_fp32(forms, job.work)[0]])
+        by = compiled.here() if (job.work / fastest / COMPILED).exists() else None
+        job.finish(fastest, taken_ms, _run(forms[fastest]), in_fp32, by)
 
-        def outputs(pictures: export.Bytes) -> dict[str, export.Floats]:
-            return {name: tensor.numpy() for name, tensor in forms[fastest](torch.from_numpy(pictures)).items()}
 
-        job.finish(fastest, taken_ms, outputs)
+def _forms(job: export.Job) -> tuple[dict[str, Form], list[str]]:
+    """Every form to be timed, and which of them can be packaged. Raises Irreducible, NotCompilable."""
+    image = torch.zeros((2, job.network.height, job.network.width, 3), dtype=torch.uint8)
+    forms = candidates(job.network, job.work)
+    wanted = _in_fp32(forms, job.work)
+    if job.precision != "fp32":
+        reduced = _reduced(wanted, image, job.work, job.precision)
+        forms |= reduced
+        wanted = list(reduced)
+    if job.compile:
+        more = _compiled(wanted[-1], image, job.work)
+        forms |= more
+        wanted += more
+    return forms, wanted
+
+
+def _in_fp32(forms: dict[str, Form], work: Path) -> list[str]:
+    """Those of the forms that a worker can load."""
+    return [form for form in forms if (work / form / MODULE).exists()]
+
+
+def _run(call: Form) -> export.Run:
+    def outputs(pictures: export.Bytes) -> dict[str, export.Floats]:
+        return {name: tensor.numpy() for name, tensor in call(torch.from_numpy(pictures)).items()}
+
+    return outputs
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit import children
+from modelkit.children import StepFailed
 from modelkit.files import digest, tree
 from modelkit.predictions import Outputs
-from modelkit.spec import ArtifactRecord, RuntimeName
+from modelkit.sources.common import REFUSAL
+from modelkit.spec import ArtifactRecord, Precision, RuntimeName
 
 Say = Callable[[str], None]
 """Where lines about progress go."""
@@ -28,20 +30,38 @@ class Exported(NamedTuple):
     artifact: Path
     record: ArtifactRecord
     outputs: Outputs
+    in_fp32: Outputs | None
+    """What the same network answers in 32 bits, where the artifact is in 16."""
 
 
-def export(name: str, runtime: RuntimeName, work: Path, say: Say) -> Exported:
-    """Export the network in `work`, for the pictures there. Raises StepFailed."""
+class NotExportable(Exception):
+    """The network has no such form. The message says why, and what to do."""
+
+
+def export(
+    name: str, runtime: RuntimeName, work: Path, say: Say, precision: Precision, *, compiled: bool = False
+) -> Exported:
+    """Export the network in `work`, for the pictures there. `compiled`: try a compiled form besides (torch only).
+
+    Raises NotExportable or StepFailed.
+    """
     results = work / runtime
     results.mkdir()
-    with timed(f"{name}: exporting for {runtime}", say):
-        children.run(
-            runtime,
-            f"modelkit.export_{runtime}",
-            f"--network={work}",
-            f"--pictures={work / 'pictures.npy'}",
-            f"--work={results}",
-        )
+    with timed(f"{name}: exporting for {runtime}{'' if precision == 'fp32' else f' in {precision}'}", say):
+        try:
+            children.run(
+                runtime,
+                f"modelkit.export_{runtime}",
+                f"--network={work}",
+                f"--pictures={work / 'pictures.npy'}",
+                f"--work={results}",
+                f"--precision={precision}",
+                *(["--compile"] if compiled and runtime == "torch" else []),
+            )
+        except StepFailed:
+            if (refused := results / REFUSAL).exists():
+                raise NotExportable(refused.read_text()) from None
+            raise
     result = json.loads((results / "result.json").read_text())
     form, candidates_ms = str(result["form"]), dict(result["candidates_ms"])
     best = min(candidates_ms, key=candidates_ms.__getitem__)
@@ -51,12 +71,22 @@ def export(name: str, runtime: RuntimeName, work: Path, say: Say) -> Exported:
             f"{candidates_ms[form]} ms a picture; {best} took {candidates_ms[best]}"
         )
     artifact = results / form
-    with np.load(results / "outputs.npz") as outputs:
-        return Exported(
-            artifact,
-            ArtifactRecord(form=form, sha256=digest(tree(artifact), artifact), candidates_ms=candidates_ms),
-            dict(outputs),
-        )
+    return Exported(
+        artifact,
+        ArtifactRecord(
+            form=form,
+            sha256=digest(tree(artifact), artifact),
+            candidates_ms=candidates_ms,
+            compiled_by=result["compiled_by"],
+        ),
+        _read(results / "outputs.npz"),
+        None if precision == "fp32" else _read(results / "outputs-fp32.npz"),
+    )
+
+
+def _read(path: Path) -> Outputs:
+    with np.load(path) as outputs:
+        return dict(outputs)
 
 
 @contextmanager

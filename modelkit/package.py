@@ -15,7 +15,7 @@ from modelkit.files import digest, replaced, tree
 from modelkit.network import Head, Network
 from modelkit.parity import ParityFailure
 from modelkit.recipe import DetectorRecipe, Recipe
-from modelkit.spec import ModelSpec
+from modelkit.spec import ModelSpec, Precision
 
 
 def source_digest(recipe: Recipe | DetectorRecipe) -> str:
@@ -23,19 +23,20 @@ def source_digest(recipe: Recipe | DetectorRecipe) -> str:
     return digest((*recipe.sources(), *(ROOT / "modelkit").glob("*.py")), ROOT)
 
 
-def is_current(recipe: Recipe | DetectorRecipe, package: Path) -> bool:
-    """Whether `package` was made of the recipe as it is now, and its artifacts are still as they were made."""
+def is_current(recipe: Recipe | DetectorRecipe, package: Path, precision: Precision) -> bool:
+    """Whether `package` was made of the recipe as it is now, in `precision`, and its artifacts are still as they were
+    made."""
     try:
         made = spec.read(package)
     except spec.InvalidPackage:
         return False
-    return made.source_sha256 == source_digest(recipe) and all(
+    return (made.precision, made.source_sha256) == (precision, source_digest(recipe)) and all(
         digest(tree(package / runtime), package / runtime) == record.sha256
         for runtime, record in made.artifacts.items()
     )
 
 
-def build(recipe: Recipe | DetectorRecipe, package: Path, say: Say) -> ModelSpec:
+def build(recipe: Recipe | DetectorRecipe, package: Path, say: Say, precision: Precision = "fp32") -> ModelSpec:
     """Make the package of `recipe` in the folder `package`, which appears whole or not at all.
 
     Raises StepFailed when an export fails and ParityFailure when the artifacts are not the same model.
@@ -56,7 +57,9 @@ def build(recipe: Recipe | DetectorRecipe, package: Path, say: Say) -> ModelSpec
             width=recipe.input.width,
             head=head,
         ).write(Path(temporary))
-        exported = {runtime: export(recipe.name, runtime, Path(temporary), say) for runtime in spec.RUNTIME_NAMES}
+        exported = {
+            runtime: export(recipe.name, runtime, Path(temporary), say, precision) for runtime in spec.RUNTIME_NAMES
+        }
         made = ModelSpec(
             name=recipe.name,
             version=recipe.version,
@@ -70,6 +73,7 @@ def build(recipe: Recipe | DetectorRecipe, package: Path, say: Say) -> ModelSpec
             source=recipe.source,
             source_sha256=source_sha256,
             artifacts={runtime: each.record for runtime, each in exported.items()},
+            precision=precision,
             parity={},
         )
         record = parity.compare(
@@ -77,6 +81,7 @@ def build(recipe: Recipe | DetectorRecipe, package: Path, say: Say) -> ModelSpec
             {runtime: each.outputs for runtime, each in exported.items()},
             [f"held-out picture {number}" for number in range(len(known.tensors))],
             right=known.right,
+            in_fp32={name: each.in_fp32 for name, each in exported.items() if each.in_fp32 is not None},
         )
         if not record.passed:
             raise ParityFailure(f"the two artifacts of {recipe.name} are not the same model: {parity.report(record)}")
@@ -91,7 +96,7 @@ def build(recipe: Recipe | DetectorRecipe, package: Path, say: Say) -> ModelSpec
             f"within {record.max_score_difference:.1g}; right: "
             + ", ".join(f"{runtime} {right / record.pictures:.2%}" for runtime, right in record.correct.items())
         )
-        made = made.model_copy(update={"parity": {"fp32": record}})
+        made = made.model_copy(update={"parity": {precision: record}})
         with replaced(package) as new:
             for runtime, each in exported.items():
                 shutil.copytree(each.artifact, new / runtime)

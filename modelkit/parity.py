@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +12,33 @@ from modelkit import predictions
 from modelkit.spec import (
     HANDFUL,
     RUNTIME_NAMES,
+    Agreement,
     ModelSpec,
     OutputDifference,
     OutputSpec,
     ParityRecord,
+    Precision,
     RuntimeName,
 )
 
-TOLERANCE = 1e-3
-"""In 32-bit precision: greatest difference of a value that is rounding and not another model, as a fraction of how much
-that value differs from picture to picture."""
+
+class Bounds(NamedTuple):
+    """What is rounding and not another model."""
+
+    tolerance: float
+    """Greatest difference of a value, as a fraction of how much that value differs from picture to picture."""
+    least_agreeing: float
+    """Least share of the pictures with the same predictions: of two nearly equal scores, either may be the best."""
+    least_iou: float
+    """Least overlap of two boxes or masks that are the same."""
+
+
+BOUNDS: dict[Precision, Bounds] = {
+    "fp32": Bounds(tolerance=1e-3, least_agreeing=1.0, least_iou=0.99),
+    "bf16": Bounds(tolerance=0.05, least_agreeing=0.97, least_iou=0.9),
+    "fp16": Bounds(tolerance=0.01, least_agreeing=0.97, least_iou=0.95),
+}
+"""Measured: docs/adr/0030-sixteen-bits-by-one-rule.md."""
 LEAST_SPREAD = 2.5e-3
 """As a fraction of the greatest value: an output that pictures change by less is held against this. Times the
 tolerance, it is what the rounding of 32-bit arithmetic comes to."""
@@ -41,27 +58,44 @@ def compare(
     pictures: Sequence[str],
     *,
     right: Callable[[ModelSpec, Outputs], int] | None = None,
-    tolerance: float = TOLERANCE,
+    in_fp32: Mapping[RuntimeName, Outputs] | None = None,
 ) -> ParityRecord:
     """The parity record of both runtimes' answers about the same pictures, named `pictures`, in that order.
 
-    `right` counts the pictures that outputs answer right, where that is known. Raises ParityFailure for outputs other
-    than `made` promises; what else is wrong is in the record, and `report` puts it into words.
+    `right` counts the pictures that outputs answer right, where that is known; `in_fp32` is what the same network
+    answers in 32 bits, where the artifacts are in 16. Raises ParityFailure for outputs other than `made` promises; what
+    else is wrong is in the record, and `report` puts it into words.
     """
     for runtime in RUNTIME_NAMES:
         _check_shapes(runtime, answers[runtime], made.outputs, len(pictures))
+    bounds = BOUNDS[made.precision]
     torch, tf = answers["torch"], _in_the_order_of(answers["torch"], answers["tf"])
     outputs = {name: _difference(torch[name], tf[name], pictures) for name in made.outputs if name not in _DISCRETE}
-    said = predictions.of_both(made, answers)
+    said = predictions.of_both(made, answers["torch"], answers["tf"], bounds.least_iou)
     return ParityRecord(
         pictures=len(pictures),
         agreeing=sum(said.same),
         max_score_difference=outputs["scores"].max_difference,
         distinct=said.distinct,
         outputs=outputs,
-        tolerance=tolerance,
+        tolerance=bounds.tolerance,
+        least_agreeing=bounds.least_agreeing,
+        against_fp32={
+            runtime: _agreement(made, whole, answers[runtime], bounds) for runtime, whole in (in_fp32 or {}).items()
+        },
         correct={} if right is None else {name: right(made, answers[name]) for name in RUNTIME_NAMES},
-        passed=all(said.same) and all(each.fraction <= tolerance for each in outputs.values()),
+        passed=sum(said.same) >= bounds.least_agreeing * len(pictures)
+        and all(each.fraction <= bounds.tolerance for each in outputs.values()),
+    )
+
+
+def _agreement(made: ModelSpec, whole: Outputs, reduced: Outputs, bounds: Bounds) -> Agreement:
+    scores = _in_the_order_of(whole, reduced)["scores"]
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(whole["scores"].astype(np.float64) - scores)
+    return Agreement(
+        agreeing=sum(predictions.of_both(made, whole, reduced, bounds.least_iou).same),
+        max_score_difference=float(np.nan_to_num(difference, nan=1.0, posinf=1.0).max()),
     )
 
 
@@ -76,6 +110,13 @@ def report(record: ParityRecord) -> str:
         lines.append(
             f"  output {name}: greatest difference {each.max_difference:.3g} (on {each.picture}), which is "
             f"{each.fraction:.3g} of its spread of {each.spread:.3g} over the pictures{verdict}"
+        )
+    if record.agreeing < record.least_agreeing * record.pictures:
+        lines.append(f"  at least {record.least_agreeing:.0%} of the pictures must have the same predictions")
+    for runtime, agreement in record.against_fp32.items():
+        lines.append(
+            f"  {runtime}, against itself in fp32: {agreement.agreeing} of {record.pictures} pictures with the same"
+            f" predictions, scores within {agreement.max_score_difference:.3g}"
         )
     if record.passed and not record.proves:
         lines.append(

@@ -1,4 +1,4 @@
-"""What both artifacts predict about the pictures of a proof."""
+"""What two artifacts of one model predict about the pictures of a proof."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from gateway.errors import RuntimeFailed
 from gateway.images.geometry import Geometry
 from gateway.tasks.base import Found, Limits
 from gateway.tasks.table import TASKS
-from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName, Tolerances
+from modelkit.spec import ModelSpec, Tolerances
 
-_SAME = Tolerances(iou=0.99)
-"""Two artifacts of one model are closer than two answers need be."""
 _GRID = 16
 """Pixels of the input tensor by which boxes must be apart to be different answers."""
 _WINDOW = 0.02
@@ -31,25 +29,27 @@ class Said(NamedTuple):
     """Different answers over the pictures."""
 
 
-def of_both(made: ModelSpec, answers: Mapping[RuntimeName, Outputs]) -> Said:
-    """What the gateway would answer for each picture, by either artifact, in pixels of the input tensor."""
+def of_both(made: ModelSpec, first: Outputs, second: Outputs, least_iou: float) -> Said:
+    """What the gateway would answer for each picture, by either artifact, in pixels of the input tensor.
+
+    Boxes and masks are the same that overlap by `least_iou`: two artifacts of one model are closer than two answers
+    need be.
+    """
     task, geometry = TASKS[made.task], Geometry.identity(made.input)
     same: list[bool] = []
     distinct: set[object] = set()
-    for picture in range(len(answers["torch"]["scores"])):
-        tensors = [
-            {output: array[picture : picture + 1] for output, array in answers[name].items()} for name in RUNTIME_NAMES
-        ]
+    for picture in range(len(first["scores"])):
+        tensors = [{output: array[picture : picture + 1] for output, array in each.items()} for each in (first, second)]
         limits = task.defaults(made)
         if made.task != "classify":
             limits = Limits(limits.most, _in_a_gap(limits.min_score, [each["scores"] for each in tensors]))
         try:
-            first, second = (task.find(made, each, geometry, limits) for each in tensors)
+            found, other = (task.find(made, each, geometry, limits) for each in tensors)
         except RuntimeFailed:  # NaN or infinity: no answer, and never the same as another
             same.append(False)
             continue
-        same.append(task.compare([first], [second], _SAME).pictures[0][0])
-        distinct.add(_summary(made, first))
+        same.append(task.compare([found], [other], Tolerances(iou=least_iou)).pictures[0][0])
+        distinct.add(_summary(made, found))
     return Said(same, len(distinct))
 
 

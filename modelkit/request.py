@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from modelkit.spec import ModelName, Task, Tolerances
+from modelkit.spec import ModelName, Precision, Task, Tolerances
 
 Triple = tuple[float, float, float]
 
@@ -58,6 +58,10 @@ class AddRequest(BaseModel):
     licence: str | None = None
     samples: Path | None = None
     """A folder of pictures for the proof, besides the bundled photographs."""
+    precision: Precision | None = None
+    """Arithmetic of both artifacts; by default TANDEM_WORKERS__PRECISION."""
+    compile: bool = False
+    """Try a compiled form for PyTorch besides, which runs on processors like this machine's only."""
     trust: bool = False
     """Code that the source brings along, in pickles or Lambda layers, may be executed."""
     allow_mismatch: bool = False

@@ -119,6 +119,15 @@ class OutputDifference(_Part):
     """The picture on which the difference is greatest."""
 
 
+class Agreement(_Part):
+    """How an artifact in 16 bits agrees with the same runtime's artifact in 32, over the pictures of the proof."""
+
+    agreeing: int = Field(ge=0)
+    """Pictures about which both make the same predictions."""
+    max_score_difference: float = Field(ge=0)
+    """Greatest difference of any score on any picture."""
+
+
 class ParityRecord(_Part):
     """What comparing the two artifacts on real pictures gave."""
 
@@ -134,6 +143,10 @@ class ParityRecord(_Part):
     """By output tensor."""
     tolerance: float = Field(gt=0)
     """Greatest fraction of the spread that passes."""
+    least_agreeing: float = Field(1.0, gt=0, le=1)
+    """Least share of the pictures with the same predictions that passes."""
+    against_fp32: dict[RuntimeName, Agreement] = {}
+    """For packages in 16 bits, by runtime."""
     correct: dict[RuntimeName, int] = {}
     """Pictures that each runtime answered as they are labelled, where labels were given."""
     passed: bool
@@ -151,11 +164,13 @@ HANDFUL = 5
 
 class ArtifactRecord(_Part):
     form: str
-    """The export form, e.g. `torchscript-frozen`, `saved_model`."""
+    """The export form, e.g. `torchscript-channels-last`, `saved-model-frozen`."""
     sha256: str
     """Digest of the artifact's files, in order of their paths."""
     candidates_ms: dict[str, float] = {}
-    """Milliseconds a picture of one thread, at batch 8, of each form that was tried, on the machine that built it."""
+    """Milliseconds a picture, at batch 8, of each form that was tried, on the machine that built it."""
+    compiled_by: str | None = None
+    """For a form that was compiled: the version of PyTorch, and the processor, that it runs with."""
 
 
 class ModelSpec(_Part):
@@ -179,8 +194,10 @@ class ModelSpec(_Part):
     source_sha256: str
     """Digest of everything the package was built from: a difference means that it must be built again."""
     artifacts: dict[RuntimeName, ArtifactRecord]
+    precision: Precision = "fp32"
+    """Arithmetic of both artifacts; their inputs are uint8 and their outputs float32 in any."""
     parity: dict[Precision, ParityRecord]
-    """By precision."""
+    """By precision: of that one."""
     mismatch_allowed: bool = False
     """The artifacts do not agree, and whoever added the model took it nevertheless (`--allow-mismatch`)."""
 
@@ -191,12 +208,14 @@ class ModelSpec(_Part):
             raise ValueError(f"a model that can {self.task} returns {sorted(wanted)}, not {sorted(self.outputs)}")
         if (self.detection is None) != (self.task == "classify"):
             raise ValueError(f"detection is for the tasks detect and segment; this model's is {self.task}")
+        if self.parity and self.precision not in self.parity:
+            raise ValueError(f"its precision is {self.precision}, and its parity is of {', '.join(self.parity)}")
         return self
 
     @property
     def proof(self) -> ParityRecord:
         """The record of the precision that is served."""
-        return self.parity["fp32"]
+        return self.parity[self.precision]
 
 
 class InvalidPackage(Exception):

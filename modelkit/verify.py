@@ -41,14 +41,16 @@ async def against_workers(made: ModelSpec, settings: Settings, pictures: Path | 
 async def verify(
     made: ModelSpec, runtimes: Mapping[RuntimeName, Runtime], pictures: Path | None = None
 ) -> ParityRecord:
-    """What both workers answer about the proof's pictures, compared as at the time of the add.
+    """What both workers answer about the proof's pictures, compared as at the time of the add; how they agree with
+    themselves in 32 bits is what was found then.
 
     Raises CannotVerify, NoSamples, ParityFailure.
     """
     names, images = samples.pictures(pictures)
     tensors = [preprocess(image, made.input) for image in images]
     answers = {name: await _answers(made, runtime, tensors) for name, runtime in runtimes.items()}
-    return parity.compare(made, answers, names)
+    found = parity.compare(made, answers, names)
+    return found.model_copy(update={"against_fp32": made.proof.against_fp32})
 
 
 async def _answers(made: ModelSpec, runtime: Runtime, tensors: list[ImageTensor]) -> Outputs:

@@ -15,7 +15,7 @@ _COLOURS = {"ready": "green", "loading": "yellow", "failed": "red", "unavailable
 def models_table(models: Iterable[Json]) -> Table:
     """A line for each version; what is remarkable about it stands at the end."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("model", "version", "task", "default", "torch", "tf", "same predictions", ""):
+    for name in ("model", "version", "task", "precision", "default", "torch", "tf", "same predictions", ""):
         table.add_column(name, justify="right" if name == "version" else "left", overflow="fold")
     for model in models:
         for version, proof in model["proofs"].items():
@@ -23,6 +23,7 @@ def models_table(models: Iterable[Json]) -> Table:
                 model["name"],
                 version,
                 model["task"],
+                proof["precision"],
                 _default(model, version),
                 *(_state(model, runtime, version) for runtime in ("torch", "tf")),
                 f"{proof['agreeing']} of {proof['pictures']}",
@@ -45,6 +46,7 @@ def version_table(model: Json, version: Json) -> Table:
     fact("task", f"{model['task']}, {len(model['labels'])} labels")
     if default := _default(model, version["version"]):
         fact("default", default)
+    fact("precision", version["precision"])
     for name in ("source", "licence", "normalisation"):
         fact(name, version[name])
     fact("input", ", ".join(f"{key} {value}" for key, value in version["input"].items() if value is not None))
@@ -56,6 +58,8 @@ def version_table(model: Json, version: Json) -> Table:
         fact(
             f"{runtime} artifact", f"{artifact['form']}, sha256 {artifact['sha256']}" + (f"; {tried}" if tried else "")
         )
+        if artifact["compiled_by"]:
+            fact("  compiled", f"for {artifact['compiled_by']}")
     for precision, record in version["parity"].items():
         fact(
             f"parity {precision}",
@@ -67,6 +71,12 @@ def version_table(model: Json, version: Json) -> Table:
                 f"  {output}",
                 f"greatest difference {each['max_difference']:.2g}, {each['fraction']:.2g} of the spread"
                 f" (tolerance {record['tolerance']:g}), on {each['picture']}",
+            )
+        for runtime, each in record["against_fp32"].items():
+            fact(
+                f"  {runtime} against fp32",
+                f"{each['agreeing']} of {record['pictures']} pictures with the same predictions, "
+                f"scores within {each['max_score_difference']:.1g}",
             )
     if remark := _remark(proof):
         table.add_row("remark", remark)

@@ -59,6 +59,12 @@ def add(
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights.")] = None,
     samples: Annotated[Path | None, typer.Option(help="A folder of pictures for the proof.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16 or fp16; by default TANDEM_WORKERS__PRECISION.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Try a compiled form for PyTorch besides. Needs a C++ compiler.")
+    ] = False,
     trust: Annotated[bool, typer.Option("--trust", help="Run code that the source brings along.")] = False,
     allow_mismatch: Annotated[
         bool, typer.Option("--allow-mismatch", help="Take the model though its artifacts do not agree, and mark it.")
@@ -77,8 +83,8 @@ def add(
         "labels": labels, "height": height, "width": width, "fit": fit, "shorter_side": shorter_side,
         "interpolation": interpolation, "antialias": antialias, "mean": _triple("--mean", mean),
         "std": _triple("--std", std), "pixels": pixels, "bgr": bgr, "activation": activation, "nms": nms,
-        "agreement": _tolerances(agreement or []), "licence": licence, "samples": samples, "trust": trust,
-        "allow_mismatch": allow_mismatch,
+        "agreement": _tolerances(agreement or []), "licence": licence, "samples": samples, "precision": precision,
+        "compile": compiled, "trust": trust, "allow_mismatch": allow_mismatch,
     }  # fmt: skip
     made = _add_here(values) if url is None else _add_there(url, values)
     with running(url) as client:

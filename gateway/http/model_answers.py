@@ -8,7 +8,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from gateway.runtimes.base import ModelStatus
-from modelkit.spec import ArtifactRecord, DetectionSpec, InputSpec, ModelSpec, ParityRecord, RuntimeName, Tolerances
+from modelkit.spec import (
+    ArtifactRecord,
+    DetectionSpec,
+    InputSpec,
+    ModelSpec,
+    ParityRecord,
+    Precision,
+    RuntimeName,
+    Tolerances,
+)
 
 States = Mapping[RuntimeName, ModelStatus]
 """What is known of one version on each runtime."""
@@ -30,6 +39,7 @@ class ProofAnswer(_Answer):
     pictures: int
     agreeing: int
     """Pictures about which both make the same predictions."""
+    precision: Precision
     passed: bool
     proves: bool
     """Whether the pictures led to enough different answers for agreement to mean something."""
@@ -51,7 +61,9 @@ class VersionAnswer(_Answer):
     """When two answers agree."""
     artifacts: dict[RuntimeName, ArtifactRecord]
     """By runtime: the form that was exported, its digest, and what each form that was tried took."""
-    parity: dict[Literal["fp32"], ParityRecord]
+    precision: Precision
+    """Arithmetic of both artifacts."""
+    parity: dict[Precision, ParityRecord]
     """By precision, how the two artifacts compared."""
     proves: bool
     mismatch_allowed: bool
@@ -123,6 +135,7 @@ def _proof(spec: ModelSpec) -> ProofAnswer:
     return ProofAnswer(
         pictures=spec.proof.pictures,
         agreeing=spec.proof.agreeing,
+        precision=spec.precision,
         passed=spec.proof.passed,
         proves=spec.proof.proves,
         mismatch_allowed=spec.mismatch_allowed,
@@ -139,6 +152,7 @@ def _version(spec: ModelSpec) -> VersionAnswer:
         detection=spec.detection,
         agreement=spec.agreement,
         artifacts=spec.artifacts,
+        precision=spec.precision,
         parity=spec.parity,
         proves=spec.proof.proves,
         mismatch_allowed=spec.mismatch_allowed,

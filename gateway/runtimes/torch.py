@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import grpc

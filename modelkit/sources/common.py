@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 from modelkit.network import Entrance
 
 REFUSED = 65
-"""The exit status of a step that refuses its source; the reason is then in `refused.txt` of its work folder."""
+"""The exit status of a step that refuses its source; the reason is then in the file REFUSAL of its work folder."""
+REFUSAL = "refused.txt"
 
 
 class Refusal(Exception):
@@ -122,5 +123,5 @@ def run(read: Callable[[Request], None]) -> None:
 
 def refuse(reason: str, work: Path) -> NoReturn:
     """End this process, and leave the reason for the one that started it."""
-    (work / "refused.txt").write_text(reason)
+    (work / REFUSAL).write_text(reason)
     sys.exit(REFUSED)

@@ -38,6 +38,7 @@ def test_a_source_that_is_not_known_fails_with_the_list_of_those_that_are(admin:
         pytest.param({"name": "m"}, "give one source, or a pair", id="no-source"),
         pytest.param({"name": "m", "torch": "a.pt"}, "a pair needs both", id="half-a-pair"),
         pytest.param({"name": "Not A Name", "source": "x.onnx"}, "name", id="bad-name"),
+        pytest.param({"name": "m", "source": "x.onnx", "precision": "int8"}, "precision", id="unknown-precision"),
         pytest.param({"name": "m", "source": "x.onnx", "colour": "red"}, "colour", id="unknown-field"),
     ],
 )

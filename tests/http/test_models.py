@@ -38,7 +38,9 @@ def test_a_model_shows_what_the_packages_of_its_versions_say(client: httpx.Clien
     assert [each["version"] for each in answer["versions"]] == ["1", "2"]
     version = answer["versions"][0]
     assert version["input"]["fit"] == "stretch"
-    assert version["artifacts"]["torch"] == {"form": "none", "sha256": "0" * 64, "candidates_ms": {}}
+    artifact: dict[str, Any] = {"form": "none", "sha256": "0" * 64, "candidates_ms": {}, "compiled_by": None}
+    assert version["artifacts"]["torch"] == artifact
+    assert version["precision"] == "fp32"
     assert version["parity"]["fp32"]["agreeing"] == 10
     assert (version["licence"], version["normalisation"], version["source"]) == ("Apache-2.0", "none", "tests")
     assert (version["proves"], version["mismatch_allowed"]) == (True, False)
@@ -47,7 +49,8 @@ def test_a_model_shows_what_the_packages_of_its_versions_say(client: httpx.Clien
 
 def test_the_list_shows_the_proof_of_each_version_in_short(client: httpx.Client) -> None:
     model = next(each for each in client.get("/v1/models").json()["models"] if each["name"] == "digits")
-    proof = {"pictures": 10, "agreeing": 10, "passed": True, "proves": True, "mismatch_allowed": False}
+    proof = {"pictures": 10, "agreeing": 10, "precision": "fp32", "passed": True, "proves": True}
+    proof |= {"mismatch_allowed": False}
     assert model["proofs"] == {"1": proof, "2": proof}
     assert "versions" not in model
 

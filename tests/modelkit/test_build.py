@@ -95,14 +95,18 @@ def test_changed_worker_code_makes_the_archive_anew_and_nothing_else(
 def test_a_damaged_artifact_is_not_current(built: Built, tmp_path: Path) -> None:
     copy = tmp_path / "1"
     subprocess.run(["cp", "-r", built.package, copy], check=True)
-    assert package.is_current(DIGITS, copy)
+    assert package.is_current(DIGITS, copy, "fp32")
     (copy / "torch" / "model.pt").write_bytes(b"")
-    assert not package.is_current(DIGITS, copy)
+    assert not package.is_current(DIGITS, copy, "fp32")
 
 
 def test_changed_sources_are_not_current(built: Built, tmp_path: Path) -> None:
-    assert package.is_current(DIGITS, built.package)
-    assert not package.is_current(replace(DIGITS, code=DIGITS.code[:1]), built.package)
+    assert package.is_current(DIGITS, built.package, "fp32")
+    assert not package.is_current(replace(DIGITS, code=DIGITS.code[:1]), built.package, "fp32")
+
+
+def test_another_precision_than_asked_for_is_not_current(built: Built) -> None:
+    assert not package.is_current(DIGITS, built.package, "bf16")
 
 
 def test_artifacts_that_disagree_are_refused_and_no_package_is_left(tmp_path: Path) -> None:

@@ -25,6 +25,15 @@ def test_a_package_that_says_nothing_of_agreement_has_the_usual_tolerances(tmp_p
     assert read(tmp_path).agreement == Tolerances()
 
 
+def test_a_package_that_says_nothing_of_its_precision_is_in_fp32(tmp_path: Path) -> None:
+    write(digits_spec(), tmp_path)
+    path = tmp_path / "model.yaml"
+    said = yaml.safe_load(path.read_text())
+    del said["precision"]
+    path.write_text(yaml.safe_dump(said))
+    assert read(tmp_path).precision == "fp32"
+
+
 def test_a_folder_without_model_yaml_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidPackage, match=r"model\.yaml is missing"):
         read(tmp_path)
@@ -39,6 +48,7 @@ def test_a_folder_without_model_yaml_is_refused_by_name(tmp_path: Path) -> None:
         pytest.param("labels", [], id="no-labels"),
         pytest.param("input", {"height": -1, "width": 32}, id="negative-height"),
         pytest.param("outputs", {"scores": {"shape": [10], "meaning": "guess"}}, id="unknown-meaning"),
+        pytest.param("precision", "bf16", id="parity-of-another-precision"),
         pytest.param("agreement", {"iou": 0}, id="no-overlap-needed"),
         pytest.param("colour", "red", id="unknown-field"),
     ],

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from gateway.runtimes.base import ModelRef, ModelStatus
 from modelkit import store as stored
-from modelkit.spec import read, write
+from modelkit.spec import RUNTIME_NAMES, Agreement, read, write
 from tandem import models_cli
 from tandem.cli import app
 from tests.conftest import Fakes, StartGateway
@@ -56,12 +56,15 @@ def change(package: Path, **fields: object) -> None:
 
 
 def test_the_list_of_a_store_alone_has_every_version_and_the_default() -> None:
-    assert lines(tandem("list"))[1:] == ["digits 1 classify 10 of 10", "digits 2 classify default 10 of 10"]
+    assert lines(tandem("list"))[1:] == [
+        "digits 1 classify fp32 10 of 10",
+        "digits 2 classify fp32 default 10 of 10",
+    ]
 
 
 @pytest.mark.usefixtures("local")
 def test_the_list_has_the_states_that_the_gateway_knows() -> None:
-    assert lines(tandem("list"))[1] == "digits 1 classify ready ready 10 of 10"
+    assert lines(tandem("list"))[1] == "digits 1 classify fp32 ready ready 10 of 10"
     (model,) = [json.loads(line) for line in tandem("list", "--json").stdout.splitlines()]
     assert model["default_version"] == "2"
 
@@ -78,7 +81,7 @@ def test_the_list_marks_what_was_taken_with_a_mismatch_and_what_proves_nothing(t
 def test_a_package_that_cannot_be_read_is_named_beside_the_list(tmp_path: Path) -> None:
     (tmp_path / "store" / "digits" / "2" / "model.yaml").write_text("name: 7")
     result = tandem("list")
-    assert lines(result)[1:] == ["digits 1 classify default 10 of 10"]
+    assert lines(result)[1:] == ["digits 1 classify fp32 default 10 of 10"]
     assert result.stderr.startswith("left out: ")
 
 
@@ -87,6 +90,23 @@ def test_show_says_all_that_a_package_says() -> None:
     for part in ("digits version 2", "default default", "licence Apache-2.0", "fit stretch", "sha256 0000", "10 of 10"):
         assert part in said
     assert json.loads(tandem("show", "digits", "--json").stdout)["versions"][0]["version"] == "1"
+
+
+def test_a_version_in_16_bits_shows_its_precision_and_how_it_agrees_with_itself_in_fp32(tmp_path: Path) -> None:
+    package = tmp_path / "store" / "digits" / "2"
+    against = {runtime: Agreement(agreeing=9, max_score_difference=0.02) for runtime in RUNTIME_NAMES}
+    record = read(package).proof.model_copy(update={"against_fp32": against})
+    change(package, precision="bf16", parity={"bf16": record})
+    assert lines(tandem("list"))[2] == "digits 2 classify bf16 default 10 of 10"
+    said = "\n".join(lines(tandem("show", "digits")))
+    for part in ("precision bf16", "parity bf16", "torch against fp32 9 of 10 pictures", "tf against fp32 9 of 10"):
+        assert part in said
+
+
+@pytest.mark.parametrize("precision", ["int8", "FP32"])
+def test_a_precision_that_is_not_known_is_wrong_usage(precision: str) -> None:
+    result = tandem("add", "model.onnx", "--name", "new", "--precision", precision)
+    assert (result.exit_code, "--precision: " in result.stderr) == (2, True), result.stderr
 
 
 def test_what_is_not_there_is_answered_with_what_is() -> None:
