@@ -13,6 +13,7 @@ from pathlib import Path
 
 from modelkit.spec import ModelSpec, RuntimeName
 from tests.support.stack import ROOT
+from torch_worker import tuning
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,14 @@ class BareProcess:
 async def bare_process(
     runtime: RuntimeName, package: Path, spec: ModelSpec, threads: int
 ) -> AsyncIterator[BareProcess]:
-    """A loop over the package's artifact of `runtime`, with so many threads; ended with the block."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    """A loop over the package's artifact of `runtime`, with so many threads and a worker's environment; ended with the
+    block."""
+    environment = (
+        os.environ
+        | tuning.KEPT_MEMORY
+        | tuning.SHORT_SPIN
+        | {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    )
     process = await asyncio.create_subprocess_exec(
         str(ROOT / f".venv-{runtime}/bin/python"),
         *("-m", f"loadtests.bare_{runtime}"),
@@ -58,6 +65,7 @@ async def bare_process(
         *("--threads", str(threads)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if runtime == "tf" else None,  # notes on every import
         cwd=ROOT,
         env=environment,
     )

@@ -19,17 +19,16 @@ from pathlib import Path
 import torch
 import yaml
 
-from torch_worker import config
+from torch_worker import tuning
 from torch_worker.__main__ import available_cpus
 
 BATCH = 8
 _SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
-_SERVED = config.environment(config.Layout(Path(), Path()), {}, 1, available_cpus(), config.Sizes.of([]))
-_AS_SERVED = {name: value for name, value in _SERVED.items() if name.startswith(("GOMP_", "MALLOC_"))}
+_AS_SERVED = {**tuning.KEPT_MEMORY, **tuning.SHORT_SPIN}
 WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "all threads, sleeping": ("threads", _SLEEPING),
     "a process for each CPU": ("processes", _SLEEPING),
-    "a batch split over threads": ("split", {"GOMP_SPINCOUNT": str(config.SPIN_COUNT)}),
+    "a batch split over threads": ("split", tuning.SHORT_SPIN),
     "all threads, as the worker": ("threads", _AS_SERVED),
 }
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from torch_worker import tuning
+
 ROOT = Path(__file__).resolve().parents[1]
 """The repository: workers' code is run from here."""
 EnvironmentName = Literal["torch", "tf", "convert", "ultralytics"]
@@ -18,9 +20,9 @@ EnvironmentName = Literal["torch", "tf", "convert", "ultralytics"]
 _GRACE_S = 5.0
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 _ENVIRONMENT: dict[EnvironmentName, dict[str, str]] = {
-    # Threads that spin while they wait would make a form that waits more look slower than it is in a worker.
-    "torch": {"KERAS_BACKEND": "torch", "OMP_WAIT_POLICY": "PASSIVE"},
-    "tf": {"KERAS_BACKEND": "tensorflow", **_QUIET},
+    # As in a worker: forms are timed there.
+    "torch": {"KERAS_BACKEND": "torch", **tuning.KEPT_MEMORY, **tuning.SHORT_SPIN},
+    "tf": {"KERAS_BACKEND": "tensorflow", **tuning.KEPT_MEMORY, **_QUIET},
     "convert": _QUIET,
     "ultralytics": {},
 }

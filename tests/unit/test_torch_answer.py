@@ -13,7 +13,7 @@ from proto import torchserve_inference_pb2 as inference
 
 def read(metadata: dict[str, str]) -> Output:
     buffer = safetensors.numpy.save({"scores": np.zeros((1, 10), np.float32)}, metadata)
-    return from_response(ModelRef("digits", 1), inference.PredictionResponse(prediction=buffer))
+    return from_response(ModelRef("digits", 1), inference.PredictionResponse(prediction=buffer), rpc_s=1.0)
 
 
 def test_the_workers_own_times_are_seconds() -> None:
