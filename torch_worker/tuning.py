@@ -7,7 +7,7 @@ ADR 29 has the figures.
 from __future__ import annotations
 
 KEPT_MEMORY = {name: str(1 << 30) for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")}
-"""glibc gives blocks of over 32 MB back at once and takes them anew, zeroed page by page, at every layer of every batch.
+"""glibc gives blocks of over 32 MB back at once and takes them anew, zeroed page by page, at every layer of a batch.
 A worker keeps its memory: the next batch needs it again."""
 SHORT_SPIN = {"GOMP_SPINCOUNT": "10000"}
 """How often a thread of OpenMP looks whether the others are done before it sleeps: below a millisecond.
