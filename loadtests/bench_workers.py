@@ -1,13 +1,14 @@
 """Each worker against the bare loop around its own artifact: `make bench-workers`.
 
-For ResNet-50 and MobileNetV2 with random weights, at 224 × 224 in fp32, and for each runtime, in turn, several rounds
-over: the artifact in a loop without a server at batch 8 (one process with all threads; a process of one thread for each
-CPU), at batch 1 with all threads, and the worker, started as `tandem up` starts it, over gRPC with 1, 8 and 16 pictures
-in flight. A figure is the median of the rounds; a ratio is the median of the rounds' ratios, whose two sides were
-measured within a minute of each other. The ratios hold for this machine; the figures change with what else it does.
+For ResNet-50 and MobileNetV2 with random weights, at 224 × 224, and for each runtime, in turn, several rounds over: the
+artifact in a loop without a server at batch 8 (one process with all threads; a process of one thread for each CPU), at
+batch 1 with all threads, and the worker, started as `tandem up` starts it, over gRPC with 1, 8 and 16 pictures in
+flight. A figure is the median of the rounds; a ratio is the median of the rounds' ratios, whose two sides were measured
+within a minute of each other. The ratios hold for this machine; the figures change with what else it does.
 
-Then the soak: 50,000 pictures with 16 in flight, in ten parts. A worker that keeps its memory and its speed has as much
-of both in the last parts as in the first ones.
+The same again in bf16, against fp32, with what the proofs of the bundled models, which are trained, say of how well both
+precisions agree. Then the soak: 50,000 pictures with 16 in flight, in ten parts. A worker that keeps its memory and its
+speed has as much of both in the last parts as in the first ones.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -28,9 +30,10 @@ from gateway.settings import Settings
 from loadtests.bare_process import bare_process, together
 from loadtests.closed_loop import closed_loop
 from loadtests.worker_process import Worker, worker
-from loadtests.workers_packages import MODELS, packages
+from loadtests.workers_packages import MODELS, packages, proven
+from modelkit import parity
 from modelkit.candidates import threads
-from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName
+from modelkit.spec import RUNTIME_NAMES, ModelSpec, Precision, RuntimeName
 from tests.support.stack import ROOT, stack_environment
 
 BATCH = 8
@@ -47,7 +50,7 @@ MOST_OVER_BARE_MS = 3.0
 class Rounds:
     """What was measured of one model on one runtime, a value for each round."""
 
-    model: str
+    spec: ModelSpec
     runtime: RuntimeName
     bare: list[float] = field(default_factory=list)
     """Images a second of one process with all threads."""
@@ -72,13 +75,13 @@ class Rounds:
 
 
 async def measure(name: RuntimeName, settings: Settings, spec: ModelSpec, seconds: float, rounds: int) -> Rounds:
-    found = Rounds(spec.name, name)
+    found = Rounds(spec, name)
     package = settings.store / spec.name / str(spec.version)
     async with AsyncExitStack() as running:
         bare = [await running.enter_async_context(bare_process(name, package, spec, threads()))]
         single = [await running.enter_async_context(bare_process(name, package, spec, 1)) for _ in range(threads())]
         served = await running.enter_async_context(worker(name, settings, spec))
-        calls = [served.caller(spec) for _ in range(max(IN_FLIGHT))]
+        calls = [await served.caller(spec)] * max(IN_FLIGHT)
         await closed_loop(calls, WARM_UP_S)
         for _ in range(rounds):
             found.bare.append(await together(bare, BATCH, seconds))
@@ -108,7 +111,7 @@ async def soak(name: RuntimeName, settings: Settings, spec: ModelSpec, pictures:
 
 async def _part(served: Worker, spec: ModelSpec, pictures: int) -> tuple[float, float]:
     """Images a second of so many pictures, and the worker's bytes after them."""
-    call, left = served.caller(spec), pictures
+    call, left = await served.caller(spec), pictures
 
     async def keep_asking() -> None:
         nonlocal left
@@ -124,7 +127,7 @@ async def _part(served: Worker, spec: ModelSpec, pictures: int) -> tuple[float, 
 
 
 def show(found: Sequence[Rounds], console: Console) -> None:
-    table = Table(title=f"fp32, 224 × 224, {threads()} CPUs ({processor()})")
+    table = Table(title=f"224 × 224, {threads()} CPUs ({processor()})")
     table.add_column("model")
     table.add_column("runtime")
     for column in (
@@ -140,7 +143,7 @@ def show(found: Sequence[Rounds], console: Console) -> None:
     for each in found:
         medians = [each.bare, each.bare_single, *each.served.values()]
         table.add_row(
-            each.model,
+            f"{each.spec.name} {each.spec.precision}",
             each.runtime,
             *(f"{statistics.median(values):.1f}" for values in medians),
             f"{each.ratio(max(IN_FLIGHT)):.2f}",
@@ -150,14 +153,34 @@ def show(found: Sequence[Rounds], console: Console) -> None:
         )
     console.print(table)
     for each in found:
+        if each.spec.precision != "fp32":
+            continue
         ratio, over = each.ratio(max(IN_FLIGHT)), each.over_bare_ms
         for what, value, limit, met in (
-            ("÷ better bare", ratio, LEAST_RATIO[each.model], ratio >= LEAST_RATIO[each.model]),
+            ("÷ better bare", ratio, LEAST_RATIO[each.spec.name], ratio >= LEAST_RATIO[each.spec.name]),
             ("ms over bare", over, MOST_OVER_BARE_MS, over <= MOST_OVER_BARE_MS),
         ):
             console.print(
-                f"{each.model} on {each.runtime}: {value:.2f} {what} (target {limit}): {'met' if met else 'MISSED'}"
+                f"{each.spec.name} on {each.runtime}: {value:.2f} {what} (target {limit}): {'met' if met else 'MISSED'}"
             )
+
+
+def show_reduced(found: Sequence[Rounds], proofs: Sequence[ModelSpec], console: Console) -> None:
+    """How much faster each model is in 16 bits, and how well the bundled models agree with themselves in fp32."""
+    fp32 = {(each.spec.name, each.runtime): each for each in found if each.spec.precision == "fp32"}
+    for each in found:
+        if (whole := fp32[each.spec.name, each.runtime]) is each:
+            continue
+        ratios = [
+            statistics.median(one) / statistics.median(other)
+            for one, other in ((each.bare, whole.bare), (each.served[max(IN_FLIGHT)], whole.served[max(IN_FLIGHT)]))
+        ]
+        console.print(
+            f"{each.spec.name} on {each.runtime}, {each.spec.precision} ÷ fp32: {ratios[0]:.2f} of the bare loop's"
+            f" images/s, {ratios[1]:.2f} of the worker's with {max(IN_FLIGHT)} in flight"
+        )
+    for made in proofs:
+        console.print(f"{made.name} in {made.precision}: {parity.report(made.proof)}", highlight=False)
 
 
 def processor() -> str:
@@ -166,28 +189,32 @@ def processor() -> str:
 
 
 async def run(options: argparse.Namespace) -> None:
-    console = Console(width=200)
+    console = Console(width=220)
     os.environ.update(stack_environment(ROOT / "var/bench-workers"))
     settings = Settings()
-    specs = packages(settings, options.models, console)
+    specs = [
+        spec for precision in options.precisions for spec in packages(settings, options.models, precision, console)
+    ]
     found = []
     for spec in specs:
         for name in options.runtimes:
-            console.print(f"[dim]{spec.name} on {name} …")
+            console.print(f"[dim]{spec.name} in {spec.precision} on {name} …")
             found.append(await measure(name, settings, spec, options.seconds, options.rounds))
-    if found:
-        show(found, console)
-    if options.soak:
-        for name in options.runtimes:
-            kept = await soak(name, settings, specs[-1], options.soak, console)
-            console.print(f"{name} keeps its memory and its speed: {'yes' if kept else 'NO'}")
+    show(found, console)
+    if "fp32" in options.precisions and len(options.precisions) > 1:
+        proofs = [each for precision in options.precisions[1:] for each in proven(settings, precision, console)]
+        show_reduced(found, proofs, console)
+    for name in options.runtimes if options.soak else ():
+        kept = await soak(name, settings, specs[len(options.models) - 1], options.soak, console)
+        console.print(f"{name} keeps its memory and its speed: {'yes' if kept else 'NO'}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--models", nargs="*", choices=tuple(MODELS), default=list(MODELS))
-    parser.add_argument("--runtimes", nargs="*", choices=RUNTIME_NAMES, default=list(RUNTIME_NAMES))
+    parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=list(MODELS))
+    parser.add_argument("--runtimes", nargs="+", choices=RUNTIME_NAMES, default=list(RUNTIME_NAMES))
+    parser.add_argument("--precisions", nargs="+", choices=get_args(Precision), default=["fp32", "bf16"])
     parser.add_argument("--soak", type=int, default=50_000, help="pictures of the soak; 0: none")
     asyncio.run(run(parser.parse_args()))

@@ -1,25 +1,28 @@
-"""One worker of the stack by itself, started as `tandem up` starts it, and asked over gRPC as the gateway asks it."""
+"""One worker of the stack by itself, started as `tandem up` starts it, and asked over gRPC what the gateway asks."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import grpc.aio
 import numpy as np
 import psutil
 
 from gateway.deadline import Deadline
 from gateway.images.preprocess import ImageTensor
+from gateway.runtimes import tf, torch
 from gateway.runtimes.base import ModelRef, Runtime
-from gateway.runtimes.tf import TfRuntime
-from gateway.runtimes.torch import TorchRuntime
+from gateway.runtimes.channel import open_channel
 from gateway.settings import Settings
 from loadtests.closed_loop import Call
 from modelkit.spec import ModelSpec, RuntimeName
+from proto import methods
 from tandem import stack
 from tandem.processes import tail
 from tandem.supervisor import Service
@@ -32,13 +35,28 @@ TIMEOUT_MS = 60_000
 class Worker:
     runtime: Runtime
     process: psutil.Process
+    channel: grpc.aio.Channel
 
-    def caller(self, spec: ModelSpec) -> Call:
-        """Asks about one random picture again and again."""
+    async def caller(self, spec: ModelSpec) -> Call:
+        """Asks about one random picture again and again.
+
+        The request is made once, and the answers are not read: the worker is measured, on the cores that it shares with
+        this process. A first answer is read. Raises RuntimeFault, or later AioRpcError or RuntimeError, for a failure.
+        """
         model, image = ModelRef.of(spec), random_picture(spec)
+        await self.runtime.infer(model, image, deadline=Deadline.after_ms(TIMEOUT_MS))
+        if self.runtime.name == "torch":
+            path = methods.PREDICTIONS.path
+            message = torch.to_request(model, image, sent_ns=time.time_ns()).SerializeToString()
+        else:
+            path, message = methods.PREDICT.path, tf.to_request(model, image).SerializeToString()
+        ask = self.channel.unary_unary(path, request_serializer=None, response_deserializer=None)
+        expected = len(await ask(message, timeout=TIMEOUT_MS / 1000))
 
         async def call() -> None:
-            await self.runtime.infer(model, image, deadline=Deadline.after_ms(TIMEOUT_MS))
+            answer = await ask(message, timeout=TIMEOUT_MS / 1000)
+            if len(answer) < expected / 2:  # TorchServe's answer to a picture that failed has no tensors
+                raise RuntimeError(f"{self.runtime.name} answered {answer!r}")
 
         return call
 
@@ -65,13 +83,15 @@ async def worker(name: RuntimeName, settings: Settings, *specs: ModelSpec) -> As
             service.command, cwd=service.cwd, env=dict(service.env), stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
     runtime: Runtime = (
-        TorchRuntime(settings.torch) if name == "torch" else TfRuntime(settings.tf, settings.serving / "tf")
+        torch.TorchRuntime(settings.torch) if name == "torch" else tf.TfRuntime(settings.tf, settings.serving / "tf")
     )
+    channel = open_channel(settings.torch.address if name == "torch" else settings.tf.address)
     try:
         async with asyncio.timeout(START_S):
             await _until_ready(runtime, process, service, specs)
-        yield Worker(runtime, process)
+        yield Worker(runtime, process, channel)
     finally:
+        await channel.close(grace=None)
         await runtime.close()
         process.terminate()
         await asyncio.to_thread(process.wait, 60)

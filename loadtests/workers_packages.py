@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
 from gateway.settings import Settings
-from modelkit import add, serving
+from modelkit import add, package, serving
 from modelkit import store as stored
 from modelkit.batching import Batching
+from modelkit.bundled import BUNDLED
 from modelkit.request import AddRequest
-from modelkit.spec import ModelSpec
+from modelkit.spec import ModelSpec, Precision
 
 MODELS = {"resnet50": "torchvision:resnet50", "mobilenetv2": "torchvision:mobilenet_v2"}
 """Sources by name, in the order of the measurements."""
+VERSIONS: dict[Precision, int] = {"fp32": 1, "bf16": 2, "fp16": 3}
 
 
-def packages(settings: Settings, names: Sequence[str], console: Console) -> list[ModelSpec]:
+def packages(settings: Settings, names: Sequence[str], precision: Precision, console: Console) -> list[ModelSpec]:
     """Their packages, made if they are not there, in store and serving view of these settings."""
-
-    def say(line: str) -> None:
-        console.print(f"[dim]{line}")
-
-    store, view = settings.store, settings.serving
+    store, view, say = settings.store, settings.serving, _say(console)
     store.mkdir(parents=True, exist_ok=True)
     serving.update_batching(Batching.of(settings), view)
+    version = VERSIONS[precision]
+    made = []
     for name in names:
-        if name not in stored.models(store):
-            request = AddRequest(source=MODELS[name], name=name, weights="none", labels="numbers", allow_mismatch=True)
+        folder = store / name / str(version)
+        if not folder.exists():
+            request = AddRequest(
+                source=MODELS[name],
+                name=name,
+                version=version,
+                precision=precision,
+                weights="none",
+                labels="numbers",
+                allow_mismatch=True,
+            )
             add.add(request, store, view, say)
-        serving.update_torch(stored.read(store / name / "1"), store / name / "1", view, say)  # with the present handler
-    return [stored.read(store / name / "1") for name in names]
+        made.append(stored.read(folder))
+        serving.update_torch(made[-1], folder, view, say)  # with the present handler
+    return made
+
+
+def proven(settings: Settings, precision: Precision, console: Console) -> list[ModelSpec]:
+    """The bundled models, which are trained, in that precision: what their proofs say of it means something."""
+    made = []
+    for recipe in BUNDLED:
+        folder = settings.var / "proofs" / precision / recipe.name / str(recipe.version)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not package.is_current(recipe, folder, precision):
+            package.build(recipe, folder, _say(console), precision)
+        made.append(stored.read(folder))
+    return made
+
+
+def _say(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(f"[dim]{line}")
