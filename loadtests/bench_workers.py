@@ -6,8 +6,8 @@ batch 1 with all threads, and the worker, started as `tandem up` starts it, over
 flight. A figure is the median of the rounds; a ratio is the median of the rounds' ratios, whose two sides were measured
 within a minute of each other. The ratios hold for this machine; the figures change with what else it does.
 
-The same again in bf16, against fp32, with what the proofs of the bundled models, which are trained, say of how well both
-precisions agree. Then the soak: 50,000 pictures with 16 in flight, in ten parts. A worker that keeps its memory and its
+The same again in bf16, against fp32, with what the proofs of the bundled models, which are trained, say of how well
+both precisions agree. Then the soak: 50,000 pictures with 16 in flight, in ten parts. A worker that keeps its memory and its
 speed has as much of both in the last parts as in the first ones.
 """
 
@@ -58,6 +58,8 @@ class Rounds:
     """The same of a process of one thread for each CPU."""
     bare_one_ms: list[float] = field(default_factory=list)
     """Median time of a batch of one picture."""
+    lone_parts_ms: tuple[float, float, float] | None = None
+    """A lone picture's time until it is computed, while, and after, where the worker says them."""
     served: dict[int, list[float]] = field(default_factory=lambda: {number: [] for number in IN_FLIGHT})
     """Images a second by pictures in flight."""
     served_ms: dict[int, list[float]] = field(default_factory=lambda: {number: [] for number in IN_FLIGHT})
@@ -91,6 +93,7 @@ async def measure(name: RuntimeName, settings: Settings, spec: ModelSpec, second
                 figures = await closed_loop(calls[:in_flight], seconds)
                 found.served[in_flight].append(figures.images_per_s)
                 found.served_ms[in_flight].append(figures.p50_ms)
+        found.lone_parts_ms = await served.lone_parts(spec)
     return found
 
 
@@ -153,6 +156,12 @@ def show(found: Sequence[Rounds], console: Console) -> None:
         )
     console.print(table)
     for each in found:
+        if each.lone_parts_ms is not None:
+            before, during, after = each.lone_parts_ms
+            console.print(
+                f"{each.spec.name} {each.spec.precision} on {each.runtime}, a lone picture, ms: {before:.1f} until it is"
+                f" computed, {during:.1f} while, {after:.1f} after"
+            )
         if each.spec.precision != "fp32":
             continue
         ratio, over = each.ratio(max(IN_FLIGHT)), each.over_bare_ms

@@ -29,6 +29,7 @@ from tandem.supervisor import Service
 
 START_S = 180.0
 TIMEOUT_MS = 60_000
+LONE_PICTURES = 100
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,23 @@ class Worker:
                 raise RuntimeError(f"{self.runtime.name} answered {answer!r}")
 
         return call
+
+    async def lone_parts(self, spec: ModelSpec) -> tuple[float, float, float] | None:
+        """Medians of a lone picture's milliseconds until it is computed, while, and after, where the worker says them.
+
+        The way through the gateway's client counts to the first and the last.
+        """
+        model, image = ModelRef.of(spec), random_picture(spec)
+        parts = []
+        for _ in range(LONE_PICTURES):
+            begin_s = time.perf_counter()
+            output = await self.runtime.infer(model, image, deadline=Deadline.after_ms(TIMEOUT_MS))
+            took_s = time.perf_counter() - begin_s
+            if output.queue_s is None or output.inference_s is None:
+                return None
+            parts.append((output.queue_s, output.inference_s, took_s - output.queue_s - output.inference_s))
+        before, during, after = np.median(parts, axis=0) * 1000
+        return float(before), float(during), float(after)
 
     def resident_bytes(self) -> int:
         """Memory of the process and its children that no other process shares."""
