@@ -7,8 +7,8 @@ flight. A figure is the median of the rounds; a ratio is the median of the round
 within a minute of each other. The ratios hold for this machine; the figures change with what else it does.
 
 The same again in bf16, against fp32, with what the proofs of the bundled models, which are trained, say of how well
-both precisions agree. Then the soak: 50,000 pictures with 16 in flight, in ten parts. A worker that keeps its memory and its
-speed has as much of both in the last parts as in the first ones.
+both precisions agree. Then the soak: 50,000 pictures with 16 in flight, in ten parts. A worker that keeps its memory and
+its speed has as much of both in the last parts as in the first ones.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def show(found: Sequence[Rounds], console: Console) -> None:
         if each.lone_parts_ms is not None:
             before, during, after = each.lone_parts_ms
             console.print(
-                f"{each.spec.name} {each.spec.precision} on {each.runtime}, a lone picture, ms: {before:.1f} until it is"
-                f" computed, {during:.1f} while, {after:.1f} after"
+                f"{each.spec.name} {each.spec.precision} on {each.runtime}, a lone picture, ms: {before:.1f} until it"
+                f" is computed, {during:.1f} while, {after:.1f} after"
             )
         if each.spec.precision != "fp32":
             continue
