@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tf_worker import flag_values
 from tf_worker.errors import StartError
 
 CPUS = len(os.sched_getaffinity(0))
@@ -116,16 +117,21 @@ def parse(arguments: Sequence[str]) -> Flags:
 
 def _add_grpc(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--port", type=_port, default=8500, help="gRPC port; 0: none (8500)")
+    add("--port", type=flag_values.port, default=8500, help="gRPC port; 0: none (8500)")
     add("--grpc_socket_path", default="", help="Unix socket for gRPC, beside the port or instead of it")
     add(
         "--grpc_channel_arguments",
-        type=_channel_arguments,
+        type=flag_values.channel_arguments,
         default={},
         help="arguments of the gRPC server: grpc.max_receive_message_length=67108864,…",
     )
-    add("--grpc_max_threads", type=_positive, default=256, help="gRPC requests handled at once; others wait (256)")
-    add("--ssl_config_file", type=_path, help="SSLConfig in protobuf text format: TLS for gRPC")
+    add(
+        "--grpc_max_threads",
+        type=flag_values.positive,
+        default=256,
+        help="gRPC requests handled at once; others wait (256)",
+    )
+    add("--ssl_config_file", type=flag_values.path, help="SSLConfig in protobuf text format: TLS for gRPC")
     _add_bool(parser, "--use_alts_credentials", "Google's ALTS, which this server does not have")
     _add_bool(parser, "--enable_grpc_healthcheck_service", "have the service grpc.health.v1.Health")
     _add_bool(parser, "--enable_serialization_as_tensor_content", "answer with tensor_content, not the typed fields")
@@ -133,24 +139,39 @@ def _add_grpc(parser: argparse.ArgumentParser) -> None:
 
 def _add_rest(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--rest_api_port", type=_port, default=0, help="HTTP port, for REST and the metrics page; 0: none (0)")
+    add(
+        "--rest_api_port",
+        type=flag_values.port,
+        default=0,
+        help="HTTP port, for REST and the metrics page; 0: none (0)",
+    )
     add(
         "--rest_api_num_threads",
-        type=_positive,
+        type=flag_values.positive,
         default=4 * CPUS,
         help=f"REST requests handled at once; others wait (4 for each CPU: {4 * CPUS})",
     )
-    add("--rest_api_timeout_in_ms", type=_integer, default=30000, help="deadline of a REST request; 0: none (30000)")
+    add(
+        "--rest_api_timeout_in_ms",
+        type=flag_values.integer,
+        default=30000,
+        help="deadline of a REST request; 0: none (30000)",
+    )
     _add_bool(parser, "--rest_api_enable_cors_support", "CORS headers in REST answers")
-    add("--monitoring_config_file", type=_path, help="MonitoringConfig in protobuf text format")
+    add("--monitoring_config_file", type=flag_values.path, help="MonitoringConfig in protobuf text format")
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model_config_file", type=_path, help="ModelServerConfig in protobuf text format")
+    add("--model_config_file", type=flag_values.path, help="ModelServerConfig in protobuf text format")
     add("--model_name", default="default", help="name of the one model, without --model_config_file (default)")
     add("--model_base_path", default="", help="folder of the one model's versions, without --model_config_file")
-    add("--saved_model_tags", type=_list, default=("serve",), help="tags of the metagraph to load: serve,gpu (serve)")
+    add(
+        "--saved_model_tags",
+        type=flag_values.list,
+        default=("serve",),
+        help="tags of the metagraph to load: serve,gpu (serve)",
+    )
     _add_bool(
         parser,
         "--allow_version_labels_for_unavailable_models",
@@ -163,29 +184,39 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--model_config_file_poll_wait_seconds",
-        type=_natural_number,
+        type=flag_values.natural_number,
         default=0,
         help="how often to read --model_config_file again; 0: only at the start (0)",
     )
-    add("--num_load_threads", type=_natural_number, default=0, help="versions loaded at once after the start; 0: one")
-    add("--num_unload_threads", type=_natural_number, default=0, help="versions unloaded at once; 0: one")
-    add("--max_num_load_retries", type=_natural_number, default=5, help="tries of a load after the first failed (5)")
+    add(
+        "--num_load_threads",
+        type=flag_values.natural_number,
+        default=0,
+        help="versions loaded at once after the start; 0: one",
+    )
+    add("--num_unload_threads", type=flag_values.natural_number, default=0, help="versions unloaded at once; 0: one")
+    add(
+        "--max_num_load_retries",
+        type=flag_values.natural_number,
+        default=5,
+        help="tries of a load after the first failed (5)",
+    )
     add(
         "--load_retry_interval_micros",
-        type=_whole_number,
+        type=flag_values.integer,
         default=60_000_000,
         help="pause between two tries of a load; negative: none (60000000)",
     )
     _add_bool(parser, "--enable_model_warmup", "warm up each version before it is available (true)", default=True)
     add(
         "--num_request_iterations_for_warmup",
-        type=_natural_number,
+        type=flag_values.natural_number,
         default=0,
         help="how often each warm-up record is run; 0: once (0)",
     )
     add(
         "--file_system_poll_wait_seconds",
-        type=_natural_number,
+        type=flag_values.natural_number,
         default=1,
         help="how often to look for new and removed versions; 0: only at the start (1)",
     )
@@ -194,12 +225,22 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 def _add_sessions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _add_bool(parser, "--enable_batching", "join requests into batches")
-    add("--batching_parameters_file", type=_path, help="BatchingParameters in protobuf text format")
-    add("--tensorflow_session_config_file", type=_path, help="ConfigProto in protobuf text format")
-    add("--tensorflow_session_parallelism", type=_natural_number, default=0, help="the next two at once; 0: auto")
-    add("--tensorflow_intra_op_parallelism", type=_natural_number, default=0, help="threads in an op; 0: auto")
-    add("--tensorflow_inter_op_parallelism", type=_natural_number, default=0, help="ops at once; 0: auto")
-    add("--per_process_gpu_memory_fraction", type=_fraction, default=0.0, help="0: as needed (0)")
+    add("--batching_parameters_file", type=flag_values.path, help="BatchingParameters in protobuf text format")
+    add("--tensorflow_session_config_file", type=flag_values.path, help="ConfigProto in protobuf text format")
+    add(
+        "--tensorflow_session_parallelism",
+        type=flag_values.natural_number,
+        default=0,
+        help="the next two at once; 0: auto",
+    )
+    add(
+        "--tensorflow_intra_op_parallelism",
+        type=flag_values.natural_number,
+        default=0,
+        help="threads in an op; 0: auto",
+    )
+    add("--tensorflow_inter_op_parallelism", type=flag_values.natural_number, default=0, help="ops at once; 0: auto")
+    add("--per_process_gpu_memory_fraction", type=flag_values.fraction, default=0.0, help="0: as needed (0)")
     add("--mixed_precision", default="", help="bfloat16: let TensorFlow compute in it where it thinks fit")
 
 
@@ -239,67 +280,6 @@ class _WithoutEffect(argparse.Action):
 
 
 def _add_bool(parser: argparse.ArgumentParser, name: str, help_: str, *, default: bool = False) -> None:
-    parser.add_argument(name, type=_boolean, nargs="?", const=True, default=default, metavar="true|false", help=help_)
-
-
-def _boolean(text: str) -> bool:
-    if text in ("true", "false"):
-        return text == "true"
-    raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
-
-
-def _integer(text: str) -> int:
-    if text.removeprefix("-").isdecimal():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
-
-
-def _natural_number(text: str) -> int:
-    if text.isdecimal():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}")
-
-
-def _positive(text: str) -> int:
-    if text.isdecimal() and int(text):
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-
-
-def _fraction(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if 0 <= number <= 1:
-        return number
-    raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-
-
-def _whole_number(text: str) -> int:
-    return -_natural_number(text[1:]) if text.startswith("-") else _natural_number(text)
-
-
-def _port(text: str) -> int:
-    if text.isdecimal() and int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, or 0 for none, got {text!r}")
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None  # `--file=` is the same as no flag, as with the real server
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(item for item in text.split(",") if item)
-
-
-def _channel_arguments(text: str) -> dict[str, int | str]:
-    """Numbers as numbers, the rest as text: gRPC knows no other types."""
-    arguments: dict[str, int | str] = {}
-    for item in _list(text):
-        key, equals, value = item.partition("=")
-        if not key or not equals:
-            raise argparse.ArgumentTypeError(f"expected key=value,key=value, got {item!r}")
-        arguments[key] = int(value) if value.removeprefix("-").isdecimal() else value
-    return arguments
+    parser.add_argument(
+        name, type=flag_values.boolean, nargs="?", const=True, default=default, metavar="true|false", help=help_
+    )

@@ -59,6 +59,7 @@ def predict_log(x: Any, signature: str = "", *output_filter: str) -> Any:
 
 def load(version: Path, runner: NotingRunner | None = None, **options: Any) -> Servable:
     defaults: dict[str, Any] = {
+        "tags": ("serve",),
         "session_config": None,
         "batching": None,
         "per_model_batching": False,
