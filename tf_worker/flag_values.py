@@ -50,7 +50,7 @@ def path(text: str) -> Path | None:
     return Path(text) if text else None  # `--file=` is the same as no flag, as with the real server
 
 
-def list(text: str) -> tuple[str, ...]:
+def texts(text: str) -> tuple[str, ...]:
     return tuple(item for item in text.split(",") if item)
 
 

@@ -12,8 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tf_worker import flag_values
 from tf_worker.errors import StartError
+from tf_worker.flag_values import (
+    boolean,
+    channel_arguments,
+    fraction,
+    integer,
+    natural_number,
+    path,
+    port,
+    positive,
+    texts,
+)
 
 CPUS = len(os.sched_getaffinity(0))
 
@@ -117,21 +127,21 @@ def parse(arguments: Sequence[str]) -> Flags:
 
 def _add_grpc(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--port", type=flag_values.port, default=8500, help="gRPC port; 0: none (8500)")
+    add("--port", type=port, default=8500, help="gRPC port; 0: none (8500)")
     add("--grpc_socket_path", default="", help="Unix socket for gRPC, beside the port or instead of it")
     add(
         "--grpc_channel_arguments",
-        type=flag_values.channel_arguments,
+        type=channel_arguments,
         default={},
         help="arguments of the gRPC server: grpc.max_receive_message_length=67108864,…",
     )
     add(
         "--grpc_max_threads",
-        type=flag_values.positive,
+        type=positive,
         default=256,
         help="gRPC requests handled at once; others wait (256)",
     )
-    add("--ssl_config_file", type=flag_values.path, help="SSLConfig in protobuf text format: TLS for gRPC")
+    add("--ssl_config_file", type=path, help="SSLConfig in protobuf text format: TLS for gRPC")
     _add_bool(parser, "--use_alts_credentials", "Google's ALTS, which this server does not have")
     _add_bool(parser, "--enable_grpc_healthcheck_service", "have the service grpc.health.v1.Health")
     _add_bool(parser, "--enable_serialization_as_tensor_content", "answer with tensor_content, not the typed fields")
@@ -141,34 +151,34 @@ def _add_rest(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--rest_api_port",
-        type=flag_values.port,
+        type=port,
         default=0,
         help="HTTP port, for REST and the metrics page; 0: none (0)",
     )
     add(
         "--rest_api_num_threads",
-        type=flag_values.positive,
+        type=positive,
         default=4 * CPUS,
         help=f"REST requests handled at once; others wait (4 for each CPU: {4 * CPUS})",
     )
     add(
         "--rest_api_timeout_in_ms",
-        type=flag_values.integer,
+        type=integer,
         default=30000,
         help="deadline of a REST request; 0: none (30000)",
     )
     _add_bool(parser, "--rest_api_enable_cors_support", "CORS headers in REST answers")
-    add("--monitoring_config_file", type=flag_values.path, help="MonitoringConfig in protobuf text format")
+    add("--monitoring_config_file", type=path, help="MonitoringConfig in protobuf text format")
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model_config_file", type=flag_values.path, help="ModelServerConfig in protobuf text format")
+    add("--model_config_file", type=path, help="ModelServerConfig in protobuf text format")
     add("--model_name", default="default", help="name of the one model, without --model_config_file (default)")
     add("--model_base_path", default="", help="folder of the one model's versions, without --model_config_file")
     add(
         "--saved_model_tags",
-        type=flag_values.list,
+        type=texts,
         default=("serve",),
         help="tags of the metagraph to load: serve,gpu (serve)",
     )
@@ -184,39 +194,39 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--model_config_file_poll_wait_seconds",
-        type=flag_values.natural_number,
+        type=natural_number,
         default=0,
         help="how often to read --model_config_file again; 0: only at the start (0)",
     )
     add(
         "--num_load_threads",
-        type=flag_values.natural_number,
+        type=natural_number,
         default=0,
         help="versions loaded at once after the start; 0: one",
     )
-    add("--num_unload_threads", type=flag_values.natural_number, default=0, help="versions unloaded at once; 0: one")
+    add("--num_unload_threads", type=natural_number, default=0, help="versions unloaded at once; 0: one")
     add(
         "--max_num_load_retries",
-        type=flag_values.natural_number,
+        type=natural_number,
         default=5,
         help="tries of a load after the first failed (5)",
     )
     add(
         "--load_retry_interval_micros",
-        type=flag_values.integer,
+        type=integer,
         default=60_000_000,
         help="pause between two tries of a load; negative: none (60000000)",
     )
     _add_bool(parser, "--enable_model_warmup", "warm up each version before it is available (true)", default=True)
     add(
         "--num_request_iterations_for_warmup",
-        type=flag_values.natural_number,
+        type=natural_number,
         default=0,
         help="how often each warm-up record is run; 0: once (0)",
     )
     add(
         "--file_system_poll_wait_seconds",
-        type=flag_values.natural_number,
+        type=natural_number,
         default=1,
         help="how often to look for new and removed versions; 0: only at the start (1)",
     )
@@ -225,22 +235,22 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 def _add_sessions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _add_bool(parser, "--enable_batching", "join requests into batches")
-    add("--batching_parameters_file", type=flag_values.path, help="BatchingParameters in protobuf text format")
-    add("--tensorflow_session_config_file", type=flag_values.path, help="ConfigProto in protobuf text format")
+    add("--batching_parameters_file", type=path, help="BatchingParameters in protobuf text format")
+    add("--tensorflow_session_config_file", type=path, help="ConfigProto in protobuf text format")
     add(
         "--tensorflow_session_parallelism",
-        type=flag_values.natural_number,
+        type=natural_number,
         default=0,
         help="the next two at once; 0: auto",
     )
     add(
         "--tensorflow_intra_op_parallelism",
-        type=flag_values.natural_number,
+        type=natural_number,
         default=0,
         help="threads in an op; 0: auto",
     )
-    add("--tensorflow_inter_op_parallelism", type=flag_values.natural_number, default=0, help="ops at once; 0: auto")
-    add("--per_process_gpu_memory_fraction", type=flag_values.fraction, default=0.0, help="0: as needed (0)")
+    add("--tensorflow_inter_op_parallelism", type=natural_number, default=0, help="ops at once; 0: auto")
+    add("--per_process_gpu_memory_fraction", type=fraction, default=0.0, help="0: as needed (0)")
     add("--mixed_precision", default="", help="bfloat16: let TensorFlow compute in it where it thinks fit")
 
 
@@ -280,6 +290,4 @@ class _WithoutEffect(argparse.Action):
 
 
 def _add_bool(parser: argparse.ArgumentParser, name: str, help_: str, *, default: bool = False) -> None:
-    parser.add_argument(
-        name, type=flag_values.boolean, nargs="?", const=True, default=default, metavar="true|false", help=help_
-    )
+    parser.add_argument(name, type=boolean, nargs="?", const=True, default=default, metavar="true|false", help=help_)
