@@ -20,7 +20,6 @@ import torch
 import yaml
 
 from torch_worker import tuning
-from torch_worker.__main__ import available_cpus
 
 BATCH = 8
 _SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -52,7 +51,7 @@ def measure(package: Path, way: str, for_s: float) -> None:
     images = torch.randint(0, 256, (BATCH, size["height"], size["width"], 3), dtype=torch.uint8)
     torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
     module = torch.jit.load(str(package / "torch" / "model.pt"), map_location="cpu").eval()
-    threads = 1 if way == "processes" else available_cpus()
+    threads = 1 if way == "processes" else tuning.available_cpus()
     torch.set_num_threads(threads)
 
     def run(rows: torch.Tensor) -> object:
@@ -81,7 +80,7 @@ def main() -> None:
     for package in given.package:
         sys.stdout.write(f"{package}\n{'':28}  batch {BATCH}, pictures/s  1 picture, ms\n")
         for name, (way, variables) in WAYS.items():
-            count = available_cpus() if way == "processes" else 1
+            count = tuning.available_cpus() if way == "processes" else 1
             command = [sys.executable, "-m", "loadtests.bench_handler", str(package), f"--way={way}"]
             command.append(f"--seconds={given.seconds}")
             children = [

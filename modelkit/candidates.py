@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
+
+from torch_worker.tuning import available_cpus
 
 PICTURES = 8
 """Batch size at which forms are compared: the largest that the workers make."""
@@ -17,7 +18,7 @@ BUDGET_S = 8.0
 
 def threads() -> int:
     """Threads that a worker process has here: the fastest form with one is not always the fastest with two."""
-    return len(os.sched_getaffinity(0))
+    return available_cpus()
 
 
 def milliseconds_a_picture(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:

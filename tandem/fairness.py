@@ -13,8 +13,8 @@ from pydantic import BaseModel, TypeAdapter
 from gateway.settings import Settings, unfilled_batches
 from modelkit import batching
 from modelkit.batching import Batching
-from tandem.preflight import available_cpus
 from tandem.stack import host_and_port
+from torch_worker.tuning import available_cpus
 
 
 class Registered(BaseModel):

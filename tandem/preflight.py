@@ -142,16 +142,6 @@ def _cgroup_figures(root: Path, path: str, limit_file: str, used_file: str, cach
             return
 
 
-def available_cpus(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """CPUs that processes started here may use: the affinity, and in a container the quota."""
-    cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cgroup.read_text().split()
-        return max(1, min(cpus, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup of the second version, or "max": no quota
-        return cpus
-
-
 def check_disk(folder: Path, needed: int) -> None:
     """`folder` is on a file system with `needed` bytes free."""
     free = shutil.disk_usage(folder).free

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from gateway import settings as gateway_settings
 from gateway.settings import InvalidSettings, Settings
 from modelkit import batching
-from tandem.preflight import Endpoint, Problem, available_cpus
+from tandem.preflight import Endpoint, Problem
 from tandem.supervisor import Service
 from torch_worker import tuning
 
@@ -114,7 +114,7 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
     environ = {**environ, "TANDEM_VAR": str(settings.var)}
     environs = {"tf": {**tuning.KEPT_MEMORY, **environ}}  # the torch worker sets its own
     # A number for both: each would count the CPUs by itself, and TensorFlow does not see the quota of a container.
-    threads = str(settings.workers.threads or available_cpus())
+    threads = str(settings.workers.threads or tuning.available_cpus())
     commands = {
         "torch": (
             str(python("torch")),

@@ -57,7 +57,7 @@ def texts(text: str) -> tuple[str, ...]:
 def channel_arguments(text: str) -> dict[str, int | str]:
     """Numbers as numbers, the rest as text: gRPC knows no other types."""
     arguments: dict[str, int | str] = {}
-    for item in list(text):
+    for item in texts(text):
         key, equals, value = item.partition("=")
         if not key or not equals:
             raise argparse.ArgumentTypeError(f"expected key=value,key=value, got {item!r}")

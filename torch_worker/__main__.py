@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from torch_worker import config
+from torch_worker import config, tuning
 from torch_worker.archive import Archive, InvalidArchive, read_archive
 
 
@@ -74,16 +74,6 @@ def check_ports(host: str, ports: config.Ports) -> None:
                 raise CannotStart(f"{name.replace('_', ' ')} port {host}:{port} is {why}") from error
 
 
-def available_cpus(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """CPUs this process may use: its affinity, and in a container the quota."""
-    cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cgroup.read_text().split()
-        return max(1, min(cpus, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup of the second version, or "max": no quota
-        return cpus
-
-
 def count_gpus() -> int:
     """GPUs TorchServe will see: like it, asks nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
@@ -117,7 +107,7 @@ def main() -> None:
         sizes = config.Sizes.of(archives)
         layout.properties.write_text(config.properties(layout, given.host, ports, workers, sizes))
         os.chdir(layout.work)
-        threads = given.threads or available_cpus()
+        threads = given.threads or tuning.available_cpus()
         environment = config.environment(layout, os.environ, workers, threads, sizes)
         os.execve(command[0], command, environment)  # noqa: S606  (a shell would take the signals)
     except (CannotStart, OSError, ModuleNotFoundError) as error:

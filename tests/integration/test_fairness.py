@@ -9,8 +9,8 @@ from gateway.settings import Settings, TorchSettings
 from modelkit import batching
 from modelkit.batching import Batching
 from tandem.fairness import differences, registered
-from tandem.preflight import available_cpus
 from tests.support.stack import Stack
+from torch_worker.tuning import available_cpus
 
 
 @pytest.fixture

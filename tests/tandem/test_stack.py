@@ -10,7 +10,7 @@ import pytest
 from gateway.settings import Settings
 from modelkit import batching
 from tandem import stack
-from tandem.preflight import available_cpus
+from torch_worker.tuning import available_cpus
 
 
 def commands(**sections: dict[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -41,12 +41,3 @@ def test_the_replicas_are_torchserves_processes_unless_it_has_a_number_of_its_ow
 def test_tensorflow_serving_batches_as_the_view_says() -> None:
     file = value(commands()["tf"], "--batching_parameters_file")
     assert file == str(batching.path(Path("/v/serving")))
-
-
-@pytest.mark.parametrize(
-    ("quota", "most"),
-    [pytest.param("150000 100000\n", 1, id="a container's quota"), pytest.param("max 100000\n", None, id="no quota")],
-)
-def test_the_cpus_are_those_that_may_be_used(tmp_path: Path, quota: str, most: int | None) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    assert available_cpus(tmp_path / "cpu.max") == (most or available_cpus(tmp_path / "none"))

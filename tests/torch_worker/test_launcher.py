@@ -12,7 +12,7 @@ import pytest
 
 from tests.torch_worker.sample import MakePackage
 from torch_worker import __main__ as launcher
-from torch_worker import config
+from torch_worker import config, tuning
 from torch_worker.archive import Archive, build_archive
 
 PORTS = config.Ports(1, 2, 3, 4, 5)
@@ -157,7 +157,7 @@ def test_a_containers_cpu_quota_counts(tmp_path: Path, content: str | None, expe
     quota = tmp_path / "cpu.max"
     if content is not None:
         quota.write_text(content)
-    assert launcher.available_cpus(quota) == expected
+    assert tuning.available_cpus(quota) == expected
 
 
 @pytest.mark.parametrize(
