@@ -36,8 +36,13 @@ def die_at(step: int, below: Path) -> None:
 
 def pack_here(environment: EnvironmentName, module: str, *arguments: str) -> None:
     """The packing of an archive, in this process: it can die in the middle of that too."""
-    package, serving = (Path(each.partition("=")[2]) for each in arguments)
-    build_archive(package, serving)
+    options = dict(each.split("=", 1) for each in arguments)
+    build_archive(
+        Path(options["--package"]),
+        Path(options["--serving"]),
+        batch_size=int(options["--batch-size"]),
+        max_batch_delay_ms=int(options["--max-batch-delay-ms"]),
+    )
 
 
 def main() -> None:
