@@ -13,7 +13,7 @@ help:
 	$(info make test-compose-official   the same with the official images of TensorFlow Serving and Grafana)
 	$(info make check   formatting, lint, types, generated files)
 	$(info make bench   measure each part of the way of a request)
-	$(info make bench-workers   each worker against the bare loop around its artifact, and 50,000 pictures on each: makes the conversion environment, an hour)
+	$(info make bench-workers   each worker against the bare loop around its artifact, and 50,000 pictures on each: makes the conversion environment; half an hour)
 	$(info make prove   what the comparison says where the truth is known: a hung shadow, wrong labels, a planted delay; ten minutes)
 	$(info make proto   compile the .proto files)
 	$(info make setup   only make the environments)
