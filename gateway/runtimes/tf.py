@@ -23,6 +23,8 @@ from proto import tensorflow_pb2 as tf
 from proto import tensorflow_serving_pb2 as tfs
 
 _State = tfs.ModelVersionStatus.State
+_NO_LONGER_WANTED = (grpc.StatusCode.OK.value[0], grpc.StatusCode.CANCELLED.value[0])
+"""Of a version at its end: it was loaded and unloaded, or went before it was loaded."""
 
 
 class TfRuntime:
@@ -127,7 +129,7 @@ def from_status(model: ModelRef, response: tfs.GetModelStatusResponse, view: Pat
             return ModelStatus("loading", f"TensorFlow Serving is loading {model}.")
         if version.state == _State.UNLOADING:
             return ModelStatus("loading", f"TensorFlow Serving is unloading {model}.")
-        if version.status.error_code == grpc.StatusCode.OK.value[0]:  # it was loaded, and came to its end
+        if version.status.error_code in _NO_LONGER_WANTED:
             break
         why = version.status.error_message.replace(f"{view}/", "")
         return ModelStatus("failed", f"TensorFlow Serving could not load {model}: {why}")

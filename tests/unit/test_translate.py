@@ -117,20 +117,23 @@ State = tfs.ModelVersionStatus.State
 
 
 @pytest.mark.parametrize(
-    ("state", "error", "meaning"),
+    ("state", "code", "error", "meaning"),
     [
-        (State.START, "", "loading"),
-        (State.LOADING, "", "loading"),
-        (State.AVAILABLE, "", "ready"),
-        (State.UNLOADING, "", "loading"),
-        (State.END, "", "absent"),
-        (State.END, "Could not read /view/digits/1/saved_model.pb", "failed"),
+        (State.START, Code.OK, "", "loading"),
+        (State.LOADING, Code.OK, "", "loading"),
+        (State.AVAILABLE, Code.OK, "", "ready"),
+        (State.UNLOADING, Code.OK, "", "loading"),
+        (State.END, Code.OK, "", "absent"),
+        (State.END, Code.CANCELLED, "Loading of servable cancelled", "absent"),
+        (State.END, Code.FAILED_PRECONDITION, "Could not read /view/digits/1/saved_model.pb", "failed"),
     ],
 )
-def test_tensorflow_servings_states(state: tfs.ModelVersionStatus.State, error: str, meaning: str) -> None:
+def test_tensorflow_servings_states(
+    state: tfs.ModelVersionStatus.State, code: grpc.StatusCode, error: str, meaning: str
+) -> None:
     response = tfs.GetModelStatusResponse()
     version = response.model_version_status.add(version=1, state=state)
-    version.status.error_code, version.status.error_message = (9 if error else 0), error
+    version.status.error_code, version.status.error_message = code.value[0], error
     status = tf.from_status(DIGITS, response, Path("/view"))
     assert status.state == meaning
     assert "/view" not in (status.reason or "")
