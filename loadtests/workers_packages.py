@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -11,6 +12,7 @@ from modelkit import add, package, serving
 from modelkit import store as stored
 from modelkit.batching import Batching
 from modelkit.bundled import BUNDLED
+from modelkit.recipe import DetectorRecipe, Recipe
 from modelkit.request import AddRequest
 from modelkit.spec import ModelSpec, Precision
 
@@ -44,16 +46,28 @@ def packages(settings: Settings, names: Sequence[str], precision: Precision, con
     return made
 
 
+def smallest(settings: Settings, console: Console) -> ModelSpec:
+    """The bundled digits in store and serving view: what a request of it costs is the server's own work."""
+    (recipe,) = (each for each in BUNDLED if each.name == "digits")
+    made = _built(recipe, settings.store, "fp32", console)
+    folder = settings.store / made.name / str(made.version)
+    serving.update_torch(made, folder, settings.serving, _say(console))
+    serving.update_tf(made, folder, settings.serving, _say(console))
+    serving.update_models_config(settings.serving)
+    return made
+
+
 def proven(settings: Settings, precision: Precision, console: Console) -> list[ModelSpec]:
     """The bundled models, which are trained, in that precision: what their proofs say of it means something."""
-    made = []
-    for recipe in BUNDLED:
-        folder = settings.var / "proofs" / precision / recipe.name / str(recipe.version)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if not package.is_current(recipe, folder, precision):
-            package.build(recipe, folder, _say(console), precision)
-        made.append(stored.read(folder))
-    return made
+    return [_built(recipe, settings.var / "proofs" / precision, precision, console) for recipe in BUNDLED]
+
+
+def _built(recipe: Recipe | DetectorRecipe, store: Path, precision: Precision, console: Console) -> ModelSpec:
+    folder = store / recipe.name / str(recipe.version)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not package.is_current(recipe, folder, precision):
+        package.build(recipe, folder, _say(console), precision)
+    return stored.read(folder)
 
 
 def _say(console: Console) -> Callable[[str], None]:
