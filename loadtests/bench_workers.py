@@ -7,7 +7,7 @@ flight. A figure is the median of the rounds; a ratio is the median of the round
 within a minute of each other. The ratios hold for this machine; the figures change with what else it does.
 
 The same again in bf16, against fp32, with what the proofs of the bundled models, which are trained, say of how well
-both precisions agree. Then the soak: 50,000 pictures of the small digits model with 16 in flight, in ten parts. A worker
+both precisions agree. Then the soak: 50,000 pictures of the digits model with 16 in flight, in ten parts. A worker
 that keeps memory and speed has as much of both in the last parts as in the first ones.
 """
 
