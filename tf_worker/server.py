@@ -91,4 +91,5 @@ def _exit_at_once(_number: int, _frame: FrameType | None) -> None:
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     logging.shutdown()
+    sys.stdout.flush()
     os._exit(status)  # a load, or a run that has outlasted its grace, would keep an ordinary exit waiting
