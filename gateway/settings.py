@@ -116,6 +116,12 @@ class WorkersSettings(_Section):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where the embedded stack puts both runtimes; auto: on the GPU if both can compute there, else on the CPU."""
 
+    @property
+    def batches_at_once(self) -> int:
+        """Batches to be kept full: where nothing is said one is computed while the other's requests are read and
+        answered."""
+        return self.replicas or 2
+
 
 class ShadowSettings(_Section):
     max_inflight: int = Field(8, gt=0)
@@ -237,7 +243,7 @@ def unfilled_batches(settings: Settings) -> Iterator[str]:
     """A sentence for each runtime at which too few pictures are admitted at once to keep its batches full: for each
     replica a batch that is computed, and one that waits."""
     workers = settings.workers
-    needed = 2 * workers.max_batch_size * (workers.replicas or 2)
+    needed = 2 * workers.max_batch_size * workers.batches_at_once
     for name, runtime in settings.runtimes.items():
         if runtime.max_inflight < needed:
             yield (

@@ -32,9 +32,9 @@ from loadtests.closed_loop import closed_loop
 from loadtests.worker_process import Worker, worker
 from loadtests.workers_packages import MODELS, packages, proven, smallest
 from modelkit import parity
-from modelkit.candidates import threads
 from modelkit.spec import RUNTIME_NAMES, ModelSpec, Precision, RuntimeName
 from tests.support.stack import ROOT, stack_environment
+from torch_worker.tuning import available_cpus
 
 BATCH = 8
 IN_FLIGHT = (1, 8, 16)
@@ -77,11 +77,11 @@ class Rounds:
 
 
 async def measure(name: RuntimeName, settings: Settings, spec: ModelSpec, seconds: float, rounds: int) -> Rounds:
-    found = Rounds(spec, name)
+    found, cpus = Rounds(spec, name), available_cpus()
     package = settings.store / spec.name / str(spec.version)
     async with AsyncExitStack() as running:
-        bare = [await running.enter_async_context(bare_process(name, package, spec, threads()))]
-        single = [await running.enter_async_context(bare_process(name, package, spec, 1)) for _ in range(threads())]
+        bare = [await running.enter_async_context(bare_process(name, package, spec, cpus))]
+        single = [await running.enter_async_context(bare_process(name, package, spec, 1)) for _ in range(cpus)]
         served = await running.enter_async_context(worker(name, settings, spec))
         calls = [await served.caller(spec)] * max(IN_FLIGHT)
         await closed_loop(calls, WARM_UP_S)
@@ -130,12 +130,12 @@ async def _part(served: Worker, spec: ModelSpec, pictures: int) -> tuple[float, 
 
 
 def show(found: Sequence[Rounds], console: Console) -> None:
-    table = Table(title=f"224 × 224, {threads()} CPUs ({processor()})")
+    table = Table(title=f"224 × 224, {available_cpus()} CPUs ({processor()})")
     table.add_column("model")
     table.add_column("runtime")
     for column in (
-        f"bare, 1 × {threads()} threads",
-        f"bare, {threads()} × 1 thread",
+        f"bare, 1 × {available_cpus()} threads",
+        f"bare, {available_cpus()} × 1 thread",
         *(f"worker, {number} in flight" for number in IN_FLIGHT),
         "÷ better bare",
         "bare batch 1, ms",

@@ -13,7 +13,6 @@ from modelkit import add, children, lifecycle, package, parity, samples, serving
 from modelkit import store as stored
 from modelkit.batching import Batching
 from modelkit.bundled import BUNDLED
-from modelkit.exported import NotExportable
 from modelkit.files import locked
 from modelkit.parity import ParityFailure
 from modelkit.request import AddRequest, VerifyRequest
@@ -93,7 +92,7 @@ def main() -> None:
                 verify_model(arguments.request, store)
     except (
         children.StepFailed,
-        NotExportable,
+        children.StepRefused,
         ParityFailure,
         InvalidSettings,
         add.Refused,

@@ -18,12 +18,11 @@ from pydantic import ValidationError
 from gateway.settings import read_settings
 from modelkit import children, lifecycle, network, parity, samples, spec
 from modelkit import store as stored
-from modelkit.children import ROOT, EnvironmentName, StepFailed
-from modelkit.exported import Exported, NotExportable, Say, export, timed
+from modelkit.children import ROOT, EnvironmentName, StepRefused
+from modelkit.exported import Exported, Say, export, timed
 from modelkit.files import digest, tree
 from modelkit.network import Network
 from modelkit.request import AddRequest
-from modelkit.sources.common import REFUSAL
 from modelkit.spec import DetectionSpec, InputSpec, ModelSpec, OutputSpec, RuntimeName
 
 _YOLO = re.compile(r"yolo[a-z0-9._-]*\.pt", re.IGNORECASE)
@@ -129,7 +128,7 @@ def convert(request: AddRequest, version: int, package: Path, say: Say) -> Model
 def _export(request: AddRequest, precision: spec.Precision, runtime: RuntimeName, work: Path, say: Say) -> Exported:
     try:
         return export(request.name, runtime, work, say, precision, compiled=request.compile)
-    except NotExportable as error:
+    except StepRefused as error:
         raise Refused(f"{runtime}: {error}") from error
 
 
@@ -170,12 +169,9 @@ def _to_tensorflow(name: str, found: Network, work: Path, say: Say) -> Network:
 
 def _step(environment: EnvironmentName, module: str, work: Path, *arguments: str) -> None:
     try:
-        children.run(environment, module, *arguments)
-    except StepFailed:
-        refused = work / REFUSAL
-        if refused.exists():
-            raise Refused(refused.read_text()) from None
-        raise
+        children.run_refusable(environment, module, work, *arguments)
+    except StepRefused as refusal:
+        raise Refused(str(refusal)) from None
 
 
 def _shown(request: AddRequest) -> str:

@@ -12,9 +12,6 @@ from pathlib import Path
 
 from gateway.settings import Settings
 
-TF_BATCH_THREADS = 2
-"""Where nothing is said: one batch is computed while the other's requests are read and answered."""
-
 
 @dataclass(frozen=True)
 class Batching:
@@ -35,7 +32,7 @@ class Batching:
         return cls(
             workers.max_batch_size,
             workers.batch_timeout_us,
-            workers.replicas or TF_BATCH_THREADS,
+            workers.batches_at_once,
             -(-2 * at_once // workers.max_batch_size),
         )
 

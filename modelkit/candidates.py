@@ -6,19 +6,12 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
-from torch_worker.tuning import available_cpus
-
 PICTURES = 8
 """Batch size at which forms are compared: the largest that the workers make."""
 WARM_UP = 3
 LEAST_ROUNDS, MOST_ROUNDS = 3, 60
 BUDGET_S = 8.0
 """How long the rounds may take in all; the round under way when it ends is finished."""
-
-
-def threads() -> int:
-    """Threads that a worker process has here: the fastest form with one is not always the fastest with two."""
-    return available_cpus()
 
 
 def milliseconds_a_picture(candidates: Mapping[str, Callable[[], object]]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from modelkit.sources.common import REFUSAL
 from torch_worker import tuning
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,10 @@ _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}  # what is made here is made on the CPU
 
 class StepFailed(Exception):
     """A child process failed. The message holds the end of what it wrote."""
+
+
+class StepRefused(Exception):
+    """A child process refused its source. The message says why, and what to do."""
 
 
 def python(environment: EnvironmentName) -> Path:
@@ -73,6 +78,16 @@ def run(environment: EnvironmentName, module: str, *arguments: str) -> None:
     if child.returncode:
         tail = "\n".join(output.decode(errors="replace").splitlines()[-30:])
         raise StepFailed(f"{interpreter} -m {module} ended with {child.returncode}:\n{tail}")
+
+
+def run_refusable(environment: EnvironmentName, module: str, work: Path, *arguments: str) -> None:
+    """`run` a step that may end by `sources.common.refuse`, in the folder `work`. Raises StepRefused, StepFailed."""
+    try:
+        run(environment, module, *arguments)
+    except StepFailed:
+        if (refusal := work / REFUSAL).exists():
+            raise StepRefused(refusal.read_text()) from None
+        raise
 
 
 def end_on_sigterm() -> None:

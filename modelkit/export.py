@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +47,7 @@ class Job:
         parser.add_argument("--network", type=Path, required=True, help="folder with network.json")
         parser.add_argument("--pictures", type=Path, required=True, help=".npy of input tensors, uint8 [n, h, w, 3]")
         parser.add_argument("--work", type=Path, required=True, help="an empty folder for the results")
-        parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+        parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
         parser.add_argument("--compile", action="store_true", help="try a compiled form besides")
         given = parser.parse_args()
         return cls(

@@ -17,12 +17,13 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from modelkit import export
-from modelkit.candidates import PICTURES, milliseconds_a_picture, threads
+from modelkit.candidates import PICTURES, milliseconds_a_picture
 from modelkit.network import Network
 from modelkit.reduced import Irreducible
 from modelkit.reduced_tf import DTYPES, reduce
 from modelkit.sources.common import refuse
 from modelkit.whole_tf import whole
+from torch_worker.tuning import available_cpus
 
 FROZEN = "saved-model-frozen"
 Form = Callable[[export.Bytes], dict[str, export.Floats]]
@@ -100,8 +101,9 @@ def _save(holder: tf.Module, folder: Path, function: Any) -> None:
 
 
 def _read_back(folder: Path) -> Form:
+    threads = available_cpus()  # as in a worker: the fastest form with one is not always the fastest with two
     config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=threads(), inter_op_parallelism_threads=threads(), allow_soft_placement=True
+        intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads, allow_soft_placement=True
     )
     session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
     with session.graph.as_default():

@@ -17,13 +17,14 @@ from pathlib import Path
 import torch
 
 from modelkit import compiled, export
-from modelkit.candidates import PICTURES, milliseconds_a_picture, threads
+from modelkit.candidates import PICTURES, milliseconds_a_picture
 from modelkit.network import Network
 from modelkit.reduced import Irreducible
 from modelkit.reduced_torch import DTYPES, reduce
 from modelkit.script import freeze
 from modelkit.sources.common import refuse
 from modelkit.whole_torch import Whole
+from torch_worker.tuning import available_cpus
 
 MODULE, COMPILED = "model.pt", "model.pt2"
 """What a worker loads: a form that leaves one of these files can be packaged."""
@@ -147,7 +148,7 @@ def main() -> None:
     job = export.Job.from_arguments()
     for category in (DeprecationWarning, torch.jit.TracerWarning):  # torch.jit: it is what TorchServe loads
         warnings.filterwarnings("ignore", category=category)
-    torch.set_num_threads(threads())
+    torch.set_num_threads(available_cpus())  # as in a worker: the fastest form with one is not always it with two
     torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
     try:
         if job.compile:

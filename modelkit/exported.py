@@ -12,10 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit import children
-from modelkit.children import StepFailed
 from modelkit.files import digest, tree
 from modelkit.predictions import Outputs
-from modelkit.sources.common import REFUSAL
 from modelkit.spec import ArtifactRecord, Precision, RuntimeName
 
 Say = Callable[[str], None]
@@ -34,34 +32,26 @@ class Exported(NamedTuple):
     """What the same network answers in 32 bits, where the artifact is in 16."""
 
 
-class NotExportable(Exception):
-    """The network has no such form. The message says why, and what to do."""
-
-
 def export(
     name: str, runtime: RuntimeName, work: Path, say: Say, precision: Precision, *, compiled: bool = False
 ) -> Exported:
     """Export the network in `work`, for the pictures there. `compiled`: try a compiled form besides (torch only).
 
-    Raises NotExportable or StepFailed.
+    Raises StepRefused, for a network that has no such form, or StepFailed.
     """
     results = work / runtime
     results.mkdir()
     with timed(f"{name}: exporting for {runtime}{'' if precision == 'fp32' else f' in {precision}'}", say):
-        try:
-            children.run(
-                runtime,
-                f"modelkit.export_{runtime}",
-                f"--network={work}",
-                f"--pictures={work / 'pictures.npy'}",
-                f"--work={results}",
-                f"--precision={precision}",
-                *(["--compile"] if compiled and runtime == "torch" else []),
-            )
-        except StepFailed:
-            if (refused := results / REFUSAL).exists():
-                raise NotExportable(refused.read_text()) from None
-            raise
+        children.run_refusable(
+            runtime,
+            f"modelkit.export_{runtime}",
+            results,
+            f"--network={work}",
+            f"--pictures={work / 'pictures.npy'}",
+            f"--work={results}",
+            f"--precision={precision}",
+            *(["--compile"] if compiled and runtime == "torch" else []),
+        )
     result = json.loads((results / "result.json").read_text())
     form, candidates_ms = str(result["form"]), dict(result["candidates_ms"])
     best = min(candidates_ms, key=candidates_ms.__getitem__)

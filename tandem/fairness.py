@@ -52,8 +52,8 @@ def differences(settings: Settings, served: list[Registered]) -> Iterator[str]:
             f" Serving {batches.num_batch_threads}: set TANDEM_WORKERS__REPLICAS in its place, for both."
         )
     yield from unfilled_batches(settings)
-    yield from _in_view(settings)
     view = Batching.read(settings.serving)
+    yield from _in_view(settings, batches, view)
     for model in served:
         if (model.batchSize, model.maxBatchDelay) != (view.max_batch_size, view.max_batch_delay_ms):
             yield (
@@ -63,17 +63,15 @@ def differences(settings: Settings, served: list[Registered]) -> Iterator[str]:
             )
 
 
-def _in_view(settings: Settings) -> Iterator[str]:
+def _in_view(settings: Settings, wanted: Batching, view: Batching) -> Iterator[str]:
     """Batches in the workers' view that are not those of the settings."""
-    wanted = Batching.of(settings)
     if not batching.path(settings.serving).exists():
         return  # nothing is built yet
-    if Batching.read(settings.serving) != wanted:
+    if view != wanted:
         yield (
             f"{batching.path(settings.serving)} was made with other settings than this environment's"
             " (TANDEM_WORKERS__…, TANDEM_TF__MAX_INFLIGHT): start the stack again with them, or set here what it has."
         )
-    view = Batching.read(settings.serving)
     for archive in sorted((settings.serving / "torch").glob("*.mar")):
         try:
             has = _in_archive(archive)

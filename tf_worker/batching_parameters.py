@@ -13,19 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
-
 from tf_worker import text_proto
 from tf_worker.errors import StartError
 
-_WRAPPED = {  # name: (field number, wrapper message)
-    "max_batch_size": (1, "Int64Value"),
-    "batch_timeout_micros": (2, "Int64Value"),
-    "max_enqueued_batches": (3, "Int64Value"),
-    "num_batch_threads": (4, "Int64Value"),
-    "thread_pool_name": (5, "StringValue"),
-    "enable_large_batch_splitting": (8, "BoolValue"),
-    "max_execution_batch_size": (9, "Int64Value"),
+_WRAPPED = {
+    "max_batch_size": (1, "google.protobuf.Int64Value"),
+    "batch_timeout_micros": (2, "google.protobuf.Int64Value"),
+    "max_enqueued_batches": (3, "google.protobuf.Int64Value"),
+    "num_batch_threads": (4, "google.protobuf.Int64Value"),
+    "thread_pool_name": (5, "google.protobuf.StringValue"),
+    "enable_large_batch_splitting": (8, "google.protobuf.BoolValue"),
+    "max_execution_batch_size": (9, "google.protobuf.Int64Value"),
+}
+_MESSAGES = {
+    "BatchingParameters": {
+        **_WRAPPED,
+        "allowed_batch_sizes": (6, "repeated int64"),
+        "pad_variable_length_inputs": (7, "bool"),
+    }
 }
 
 
@@ -94,7 +99,7 @@ class BatchingParameters:
 
 def read(path: Path) -> BatchingParameters:
     """Raises StartError for a file that cannot be read, or a value out of range."""
-    message = text_proto.read(path, _message())
+    message = text_proto.read(path, text_proto.define(_MESSAGES, "BatchingParameters"))
     values: dict[str, Any] = {
         name: getattr(message, name).value
         for name in BatchingParameters.__dataclass_fields__
@@ -108,27 +113,3 @@ def read(path: Path) -> BatchingParameters:
         )
     except StartError as error:
         raise StartError(f"{path}: {error}") from error
-
-
-def _message() -> Any:
-    """An empty BatchingParameters message, of a pool of its own: the real definition may be in the default one."""
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="tandem/batching_parameters.proto", package="tensorflow.serving", syntax="proto3"
-    )
-    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
-    message = file.message_type.add(name="BatchingParameters")
-    for name, (number, wrapper) in _WRAPPED.items():
-        message.field.add(
-            name=name,
-            number=number,
-            label=kinds.LABEL_OPTIONAL,
-            type=kinds.TYPE_MESSAGE,
-            type_name=f".google.protobuf.{wrapper}",
-        )
-    message.field.add(name="allowed_batch_sizes", number=6, label=kinds.LABEL_REPEATED, type=kinds.TYPE_INT64)
-    message.field.add(name="pad_variable_length_inputs", number=7, label=kinds.LABEL_OPTIONAL, type=kinds.TYPE_BOOL)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.BatchingParameters"))()

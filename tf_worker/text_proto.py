@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from google.protobuf.message import Message
 
 from tf_worker.errors import StartError
@@ -29,7 +29,8 @@ def read(path: Path, message: M) -> M:
 
 
 Field = tuple[int, str]
-"""A field's number, and its type: `string`, `bool`, or the name of another message of the same definition."""
+"""A field's number, and its type: `string`, `bool`, `int64`, another message of the same definition, or one of
+`google.protobuf`'s wrappers by its full name; `repeated` before it, if it is."""
 
 
 def define(messages: Mapping[str, Mapping[str, Field]], name: str) -> Any:
@@ -38,18 +39,25 @@ def define(messages: Mapping[str, Mapping[str, Field]], name: str) -> Any:
     It is in a pool of its own: the real definition may be in the default one.
     """
     kinds = descriptor_pb2.FieldDescriptorProto
-    scalars = {"string": kinds.TYPE_STRING, "bool": kinds.TYPE_BOOL}
+    scalars = {"string": kinds.TYPE_STRING, "bool": kinds.TYPE_BOOL, "int64": kinds.TYPE_INT64}
     file = descriptor_pb2.FileDescriptorProto(
-        name=f"tandem/{name}.proto", package="tensorflow.serving", syntax="proto3"
+        name=f"tandem/{name}.proto",
+        package="tensorflow.serving",
+        syntax="proto3",
+        dependency=[wrappers_pb2.DESCRIPTOR.name],
     )
     for message, fields in messages.items():
         definition = file.message_type.add(name=message)
         for field, (number, kind) in fields.items():
-            added = definition.field.add(name=field, number=number, label=kinds.LABEL_OPTIONAL)
+            *repeated, kind = kind.split()
+            label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
+            added = definition.field.add(name=field, number=number, label=label)
             if kind in scalars:
                 added.type = scalars[kind]
             else:
-                added.type, added.type_name = kinds.TYPE_MESSAGE, f".tensorflow.serving.{kind}"
+                added.type = kinds.TYPE_MESSAGE
+                added.type_name = f".{kind}" if "." in kind else f".tensorflow.serving.{kind}"
     pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))()

@@ -48,8 +48,8 @@ class Sizes(NamedTuple):
     def of(cls, archives: Sequence[Archive]) -> Sizes:
         """Room for the largest of the models, and for others that come later."""
         return cls(
-            min(_LARGEST, max(PICTURE_BYTES, *(archive.picture_bytes for archive in archives), 0)),
-            min(_LARGEST, max(ANSWER_BYTES, *(archive.answer_bytes for archive in archives), 0)),
+            min(_LARGEST, max([PICTURE_BYTES, *(archive.picture_bytes for archive in archives)])),
+            min(_LARGEST, max([ANSWER_BYTES, *(archive.answer_bytes for archive in archives)])),
         )
 
 
