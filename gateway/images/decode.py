@@ -36,6 +36,11 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
 
     Raises UnsupportedImage, InvalidImage, and ImageTooLarge before allocating width × height × 3 bytes.
     """
+    return pixels_of(open_picture(data, max_pixels=max_pixels))
+
+
+def open_picture(data: bytes, *, max_pixels: int) -> Image.Image:
+    """Read the header alone: the size is known, no pixel is decoded. Raises as `decode`."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
@@ -53,6 +58,11 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
         )
     if width == 0 or height == 0:
         raise InvalidImage("The picture has no pixels.")
+    return image
+
+
+def pixels_of(image: Image.Image) -> Image.Image:
+    """What `decode` makes of a picture that `open_picture` has opened. Raises UnsupportedImage, InvalidImage."""
     try:
         image.load()
         upright = _UPRIGHT.get(_orientation(image) or 1)

@@ -63,6 +63,11 @@ class Runtime(Protocol):
     @property
     def name(self) -> RuntimeName: ...
 
+    @property
+    def replicas(self) -> int:
+        """Workers that are known now: at least 1, so that what is sized by it is never nothing."""
+        ...
+
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         """Raises RuntimeUnavailable, RuntimeFailed, DeadlineExceeded."""
         ...

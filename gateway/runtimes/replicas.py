@@ -92,6 +92,10 @@ class Replicas:
         self._turns = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def replicas(self) -> int:
+        return max(1, len(self._replicas))
+
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         if not self._replicas:
             await self._look_up(deadline)
