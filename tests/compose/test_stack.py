@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.compose.conftest import BASE, UP, Running
+from tests.compose.requests import predict, steady_requests
 from tests.support.compose import docker, inspect, layers, own_bytes
 from tests.support.stack import ROOT
 from tests.support.waiting import wait_until
 
-SEVEN = ROOT / "models" / "digits" / "samples" / "7.png"
 KILL_THE_SERVER = """
 import os, pathlib, signal
 for command in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
@@ -29,35 +25,6 @@ for command in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
 GATEWAY_MB = 350
 INSTALLED = {"gateway": 2, "torch_worker": 2, "tf_worker": 2, "packages": 4}
 """Layers on top of the base image that hold no code of ours: the user, and each environment."""
-
-
-def predict(running: Running, runtime: str) -> httpx.Response:
-    return httpx.post(
-        f"{running.gateway}/v1/models/digits/predict",
-        params={"runtime": runtime},
-        content=SEVEN.read_bytes(),
-        headers={"Content-Type": "image/png"},
-        timeout=30,
-    )
-
-
-@contextmanager
-def steady_requests(running: Running, runtime: str) -> Iterator[list[int]]:
-    """Requests one after the other, from a thread, for the block; the statuses of the answers so far."""
-    statuses: list[int] = []
-    end = threading.Event()
-
-    def ask() -> None:
-        while not end.is_set():
-            statuses.append(predict(running, runtime).status_code)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield statuses
-    finally:
-        end.set()
-        thread.join()
 
 
 @pytest.mark.parametrize("runtime", ["torch", "tf"])
@@ -169,10 +136,10 @@ def test_a_worker_that_dies_is_started_again(running: Running) -> None:
 def test_one_worker_stopped_leaves_the_other_and_sigterm_ends_every_server_in_time(
     running: Running, figures: list[str]
 ) -> None:
-    with steady_requests(running, "tf") as statuses:
-        wait_until(lambda: len(statuses) > 10, lambda: statuses)
+    with steady_requests(running, "tf") as answers:
+        wait_until(lambda: len(answers) > 10, lambda: answers)
         running.compose.run("stop", "torch_worker")
-    assert set(statuses) == {200}
+    assert {answer.status_code for answer in answers} == {200}
     assert predict(running, "torch").json()["code"] == "runtime_unavailable"
     running.compose.run("stop")
     for container in running.compose.containers():
