@@ -31,6 +31,7 @@ from gateway.jobs import Jobs
 from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.policies import Policies
+from gateway.pulse import Pulse
 from gateway.reconciler import Reconciler
 from gateway.recording import RequestLog
 from gateway.router import Router
@@ -116,7 +117,9 @@ def create_app(
         )
         app.include_router(comparison.router)
         app.include_router(routes.router)
-        following = [asyncio.create_task(each.run()) for each in (reconciler, policies, canaries, disagreements)]
+        following = [
+            asyncio.create_task(each.run()) for each in (reconciler, policies, canaries, disagreements, Pulse(metrics))
+        ]
         yield
         for task in following:
             task.cancel()

@@ -21,6 +21,10 @@ class Deadline:
     def after_ms(cls, timeout_ms: int, now: Callable[[], float] = time.monotonic) -> Deadline:
         return cls(now() + timeout_ms / 1000, now)
 
+    @property
+    def passed(self) -> bool:
+        return self.now() >= self.at_s
+
     def remaining_s(self) -> float:
         """Seconds left. Raises DeadlineExceeded when there are none."""
         left = self.at_s - self.now()

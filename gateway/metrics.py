@@ -16,6 +16,7 @@ _LATENCY_BUCKETS_S = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075,
     0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0,
 )  # fmt: skip
+_LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _SCORE_BUCKETS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 
 ShadowDrop = Literal["queue_full", "memory_full", "expired", "no_version", "other_input"]
@@ -159,6 +160,31 @@ class Metrics:
         self.log_buffer_rows = Gauge(
             "tandem_log_buffer_rows",
             "Rows that wait to be written to the request log, as of the last attempt.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.tasks = Gauge(
+            "tandem_tasks",
+            "Tasks of the event loop that have not ended: a few always, and those of the requests under way.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.event_loop_lag = Histogram(
+            "tandem_event_loop_lag_seconds",
+            "How late the event loop came to what was due, tried twice a second.",
+            buckets=_LAG_BUCKETS_S,
+            registry=registry,
+        )
+        # As the library's own collector names them, which several processes with one /metrics cannot have.
+        self.resident_memory = Gauge(
+            "process_resident_memory_bytes",
+            "Memory of the process that is in RAM.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.open_fds = Gauge(
+            "process_open_fds",
+            "Open file descriptors: files, and sockets of clients and workers.",
             multiprocess_mode="livesum",
             registry=registry,
         )

@@ -105,6 +105,10 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Service:
     return Service("models", command, cwd=ROOT, env=environ, log=settings.logs / "models.log", grace_s=5.0)
 
 
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(16 << 20)}
+"""For the gateway: glibc by itself would keep what large pictures took, in each thread that decoded one (ADR 39)."""
+
+
 def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, ...]:
     """The three processes, each with `environ` and what it needs of its own."""
     torch = settings.torch
@@ -112,7 +116,8 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
     _, torch_management = host_and_port("TANDEM_TORCH__MANAGEMENT_ADDRESS", torch.management_address)
     tf_host, tf_port = host_and_port("TANDEM_TF__ADDRESS", settings.tf.address)
     environ = {**environ, "TANDEM_VAR": str(settings.var)}
-    environs = {"tf": {**tuning.KEPT_MEMORY, **environ}}  # the torch worker sets its own
+    # The torch worker sets its own.
+    environs = {"tf": {**tuning.KEPT_MEMORY, **environ}, "gateway": {**GIVEN_BACK, **environ}}
     # A number for both: each would count the CPUs by itself, and TensorFlow does not see the quota of a container.
     threads = str(settings.workers.threads or tuning.available_cpus())
     commands = {

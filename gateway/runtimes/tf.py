@@ -44,7 +44,7 @@ class TfRuntime:
         try:
             response = await self._predict(request, deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
-            raise translate(model, error) from error
+            raise translate(model, error, late=deadline.passed) from error
         return from_response(response)
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
@@ -141,10 +141,16 @@ def _absent(model: ModelRef) -> ModelStatus:
     return ModelStatus("absent", f"TensorFlow Serving does not have {model}.")
 
 
-def translate(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:
-    """What TensorFlow Serving, or the way to it, means by a status code. `error` keeps the details, for the log."""
+def translate(model: ModelRef, error: grpc.aio.AioRpcError, *, late: bool = False) -> RuntimeFault:
+    """What TensorFlow Serving, or the way to it, means by a status code. `error` keeps the details, for the log.
+
+    `late`: the deadline has passed. The worker knows it, too, and what it says then can be here before this end's own
+    gRPC has noticed.
+    """
     match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded("TensorFlow Serving did not answer before the deadline.")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED | grpc.StatusCode.CANCELLED if late:
             return DeadlineExceeded("TensorFlow Serving did not answer before the deadline.")
         case grpc.StatusCode.UNAVAILABLE:  # not reachable, or its batching queue is full
             return RuntimeUnavailable("TensorFlow Serving cannot take requests now. Try again later.")

@@ -51,7 +51,7 @@ class TorchRuntime:
         try:
             response = await self._predictions(request, deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
-            raise translate(model, error) from error
+            raise translate(model, error, late=deadline.passed) from error
         return from_response(model, response, rpc_s=time.perf_counter() - begin_s)
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
@@ -241,11 +241,17 @@ def _not_found(error: grpc.aio.AioRpcError) -> bool:
     return error.code() == grpc.StatusCode.NOT_FOUND or "NotFoundException" in (error.details() or "")
 
 
-def translate(model: ModelRef, error: grpc.aio.AioRpcError) -> RuntimeFault:
-    """What TorchServe, or the way to it, means by a status code. `error` keeps the details, for the log."""
+def translate(model: ModelRef, error: grpc.aio.AioRpcError, *, late: bool = False) -> RuntimeFault:
+    """What TorchServe, or the way to it, means by a status code. `error` keeps the details, for the log.
+
+    `late`: the deadline has passed. The worker knows it, too, and what it says then can be here before this end's own
+    gRPC has noticed.
+    """
     details = error.details() or ""
     match error.code():
         case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded("TorchServe did not answer before the deadline.")
+        case grpc.StatusCode.CANCELLED if late:
             return DeadlineExceeded("TorchServe did not answer before the deadline.")
         case grpc.StatusCode.UNAVAILABLE:  # not reachable, or it stopped while it answered
             return RuntimeUnavailable("TorchServe cannot take requests now. Try again later.")

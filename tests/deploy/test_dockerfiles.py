@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tandem.stack import GIVEN_BACK
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILES = sorted(path for path in ROOT.glob("*/Dockerfile"))
 every_dockerfile = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.parent.name)
@@ -88,6 +90,11 @@ def test_the_image_for_load_tests_has_the_pictures_of_every_bundled_model() -> N
     samples = {str(path.relative_to(ROOT)) for path in ROOT.glob("models/*/samples")}
     assert samples
     assert samples <= set(copied(ROOT / "loadtests" / "Dockerfile"))
+
+
+def test_the_gateway_gives_memory_back_in_docker_as_in_the_embedded_stack() -> None:
+    text = (ROOT / "gateway" / "Dockerfile").read_text()
+    assert dict(re.findall(r"\b(MALLOC_\w+)=(\d+)", text)) == GIVEN_BACK
 
 
 @every_dockerfile

@@ -15,8 +15,10 @@ from tests.support.stack import ROOT
 
 RULES = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
 _SUFFIXES = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
+_SCRAPED = {"job", "instance"}
+"""Labels that Prometheus gives to all that it scrapes."""
 _PROMETHEUS = {
-    "up": {"job", "instance"},
+    "up": _SCRAPED,
     "ALERTS": {"alertname", "alertstate", "severity", "window", "model", "runtime"},
 }
 # locust's page, which can't be imported here: locust patches the standard library.
@@ -46,7 +48,9 @@ def used(expression: str) -> Series:
     """Names of those series in a PromQL expression, each with the labels that its selector names."""
     bare = _without_strings(expression)
     series: Series = {}
-    for name, selector in re.findall(r"(?<![\w:])((?:[a-z_]+:)?tandem_[\w:]+|up|ALERTS)\b(?:\{([^}]*)\})?", bare):
+    for name, selector in re.findall(
+        r"(?<![\w:])((?:[a-z_]+:)?tandem_[\w:]+|process_\w+|up|ALERTS)\b(?:\{([^}]*)\})?", bare
+    ):
         series.setdefault(name, set()).update(re.findall(r"(\w+)\s*[=!]", selector))
     return series
 
@@ -72,5 +76,9 @@ def _measured() -> Series:
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.describe()
             for suffix in _SUFFIXES[family.type]:
-                series[family.name + suffix] = {*metric._labelnames, *(["le"] if suffix == "_bucket" else [])}
+                series[family.name + suffix] = {
+                    *_SCRAPED,
+                    *metric._labelnames,
+                    *(["le"] if suffix == "_bucket" else []),
+                }
     return series

@@ -62,15 +62,21 @@ class Stack:
         return Path(self.environment["TANDEM_VAR"])
 
     def pid(self, name: str) -> int:
-        """The process that listens on the port of `gateway`, `torch` or `tf`."""
+        """The first process that listens on the port of `gateway`, `torch` or `tf`."""
+        return self.pids(name)[0]
+
+    def pids(self, name: str) -> list[int]:
+        """The processes that listen on its port."""
         address = {"gateway": "TANDEM_HTTP__PORT", "torch": "TANDEM_TORCH__ADDRESS", "tf": "TANDEM_TF__ADDRESS"}[name]
         port = int(self.environment[address].rpartition(":")[2])
-        return next(
-            connection.pid
-            for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-            and connection.laddr[1:] == (port,)
-            and connection.pid is not None
+        return sorted(
+            {
+                connection.pid
+                for connection in psutil.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+                and connection.laddr[1:] == (port,)
+                and connection.pid is not None
+            }
         )
 
     def states(self) -> dict[tuple[str, str], str]:
@@ -90,12 +96,14 @@ class Stack:
 
 
 @contextmanager
-def running_stack(var: Path) -> Iterator[Stack]:
+def running_stack(var: Path, **settings: str) -> Iterator[Stack]:
     """Run `tandem up` on free ports until the block ends; the block begins when the gateway answers.
+
+    `settings`: variables of its own.
 
     Raises RuntimeError when it ends early, or leaves a process behind.
     """
-    environment = stack_environment(var)
+    environment = stack_environment(var) | settings
     var.mkdir(parents=True, exist_ok=True)
     output = var / "up.log"
     command = [str(Path(sys.executable).with_name("tandem")), "up"]

@@ -46,6 +46,6 @@ def test_the_metrics_page_has_every_metric_with_its_labels_and_nothing_else() ->
     page = (DOCS / "metrics.md").read_text()
     described = {
         name: labels.split(", ") if labels else []
-        for name, labels in re.findall(r"^\| `(tandem_\w+)` \| `?([\w, ]*)`? \|", page, re.MULTILINE)
+        for name, labels in re.findall(r"^\| `((?:tandem|process)_\w+)` \| `?([\w, ]*)`? \|", page, re.MULTILINE)
     }
     assert described == declared

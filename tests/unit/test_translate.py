@@ -49,6 +49,19 @@ def test_torchserves_codes(code: grpc.StatusCode, details: str, meaning: type[Ru
     assert details not in str(fault)
 
 
+def test_a_stream_that_torchserve_ends_at_the_deadline_is_no_failure_of_its() -> None:
+    error = rpc_error(Code.CANCELLED, "Received RST_STREAM with error code 8")
+    assert type(torch.translate(DIGITS, error, late=True)) is DeadlineExceeded
+    unreachable = rpc_error(Code.UNAVAILABLE, "failed to connect to all addresses")
+    assert type(torch.translate(DIGITS, unreachable, late=True)) is RuntimeUnavailable
+
+
+@pytest.mark.parametrize("code", [Code.CANCELLED, Code.RESOURCE_EXHAUSTED])
+def test_what_tensorflow_serving_says_of_a_deadline_that_has_passed_is_that(code: grpc.StatusCode) -> None:
+    assert type(tf.translate(DIGITS, rpc_error(code, "any"), late=True)) is DeadlineExceeded
+    assert type(tf.translate(DIGITS, rpc_error(code, "any"))) is not DeadlineExceeded
+
+
 @pytest.mark.parametrize(
     ("metadata", "queue_s", "inference_s"),
     [
