@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -91,13 +92,27 @@ def open_engine(url: str, *, busy_s: float = _BUSY_S, pragmas: tuple[str, ...] =
             ) from error
 
     def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-        # Readers and a writer do not wait for each other, and a process that is killed leaves the file sound.
-        for pragma in ("journal_mode=WAL", *pragmas):
+        _keep_ahead_log(connection, busy_s)
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
     engine = create_engine(url, connect_args={"timeout": busy_s})
     event.listen(engine, "connect", prepare)
     return engine
+
+
+def _keep_ahead_log(connection: sqlite3.Connection, busy_s: float) -> None:
+    """Readers and a writer do not wait for each other, and a process that is killed leaves the file sound."""
+    until_s = time.monotonic() + busy_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            # While others change the mode of the same file, SQLite says so at once: it does not wait its time-out.
+            if time.monotonic() >= until_s:
+                raise
+            time.sleep(0.005)
 
 
 def make_tables(engine: Engine) -> None:
