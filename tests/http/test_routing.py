@@ -78,7 +78,12 @@ def test_what_is_set_is_in_force_and_shown(client: httpx.Client, put: Put, polic
 @pytest.mark.parametrize(
     ("policy", "status", "code", "says"),
     [
-        ({"policy": "cheapest"}, 422, "invalid_parameter", "'fixed', 'weighted', 'shadow', 'fastest', 'canary'"),
+        (
+            {"policy": "cheapest"},
+            422,
+            "invalid_parameter",
+            "'fixed', 'weighted', 'shadow', 'fastest', 'failover', 'canary'",
+        ),
         ({"policy": "fixed"}, 422, "invalid_parameter", "target"),
         ({"policy": "fixed", "target": "onnx"}, 422, "invalid_parameter", "Targets are torch and tf"),
         ({**FIXED, "rate": 1}, 422, "invalid_parameter", "rate"),
@@ -178,7 +183,7 @@ def test_a_version_that_goes_away_is_shown_as_missing_and_the_default_answers(
 def test_the_api_describes_each_policy(client: httpx.Client) -> None:
     api = client.get("/openapi.json").json()
     body = api["paths"]["/v1/models/{model}/routing"]["put"]["requestBody"]["content"]["application/json"]
-    names = {"fixed", "weighted", "shadow", "fastest", "canary"}
+    names = {"fixed", "weighted", "shadow", "fastest", "failover", "canary"}
     assert set(body["examples"]) == set(body["schema"]["discriminator"]["mapping"]) == names
     assert "pattern" in api["components"]["schemas"]["Fixed"]["properties"]["target"]
 
