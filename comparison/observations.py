@@ -23,6 +23,9 @@ class Outcome(IntEnum):
     FAILED = 2
     DROPPED = 3
     """Never sent: a shadow that was behind."""
+    OVERTAKEN = 4
+    """Given up because a copy of it, sent to another target as it was late, had answered. Slower than most that
+    answered, and no error."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +66,26 @@ class Observations:
     @property
     def known(self) -> Bools:
         """Whether each has a latency, or one that is slower than all."""
-        return self.ok | np.equal(self.outcome, Outcome.TIMED_OUT)
+        return self.ok | self._late
 
     @property
     def errors(self) -> Bools:
-        """Of those sent, in time order: whether each failed or timed out."""
-        return ~self.ok[self.sent]
+        """Of those sent and not overtaken, in time order: whether each failed or timed out."""
+        judged: Bools = self.sent & np.not_equal(self.outcome, Outcome.OVERTAKEN)
+        return ~self.ok[judged]
 
     def ordered(self) -> tuple[Floats, int]:
-        """Latencies in time order, infinite for a time-out; and how many inferences have an unknown one."""
-        seconds = np.where(self.outcome == Outcome.TIMED_OUT, np.inf, self.seconds)
+        """Latencies in time order, infinite for one that is slower than all; and how many have an unknown one.
+
+        Of one that was overtaken a quantile is right that lies below what a request is late by.
+        """
+        seconds = np.where(self._late, np.inf, self.seconds)
         return seconds[self.known], int((~self.known & self.sent).sum())
+
+    @property
+    def _late(self) -> Bools:
+        late: Bools = np.isin(self.outcome, (Outcome.TIMED_OUT, Outcome.OVERTAKEN))
+        return late
 
 
 @dataclass(frozen=True)

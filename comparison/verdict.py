@@ -164,7 +164,8 @@ def _objections(
 
 
 def _error_rate(side: Observations) -> float:
-    return float(side.errors.mean()) if side.sent.any() else 0.0
+    errors = side.errors
+    return float(errors.mean()) if len(errors) else 0.0
 
 
 def _medians(pairs: Pairs) -> tuple[float, float]:

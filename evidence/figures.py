@@ -14,7 +14,7 @@ from comparison.rate import rate
 from comparison.ratio import latency_quantile
 from evidence.document import Distribution, Line, Measured, Quantiles, Series, Target, TargetFigures, WorkerPart
 from evidence.pairing import LEAST_S, Indices, compared_s, observations
-from evidence.rows import OUTCOMES, STAGES, WORKER_PARTS, Rows
+from evidence.rows import OUTCOMES, STAGES, WORKER_PARTS, Role, Rows
 
 BINS: Final = 60
 BUCKETS: Final = 60
@@ -49,9 +49,10 @@ def measured(result: Interval | TooFew, looks: Looks = Looks.ONE, *, scale: floa
 def target_figures(rows: Rows, mine: Indices, target: Target, *, seconds: float) -> TargetFigures:
     """Of the rows with these numbers, over that time."""
     outcome = rows["outcome"][mine]
-    ended = mine[outcome != _CANCELLED]
-    errors = observations(rows, ended, rows["total"]).errors
-    warm = mine[(outcome != _CANCELLED) & ~rows["cold"][mine]]
+    # A second attempt is made where another one failed or was late: it is no sample of what the target does.
+    judged = (outcome != _CANCELLED) & (rows["role"][mine] != Role.OTHER)
+    errors = observations(rows, mine[judged], rows["total"]).errors
+    warm = mine[judged & ~rows["cold"][mine]]
     answered = warm[rows["outcome"][warm] == _OK]
     images = int(rows["images"][mine[outcome == _OK]].sum())
     stages = {stage: rows[stage] for stage in STAGES} | {"compared": compared_s(rows)}

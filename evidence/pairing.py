@@ -21,10 +21,10 @@ FIXED_ORDER: Final = "asked in a fixed order"
 
 Indices = NDArray[np.int64]
 _OUTCOME: Final = np.array(
-    [{"ok": Outcome.OK, "deadline_exceeded": Outcome.TIMED_OUT, "dropped": Outcome.DROPPED}.get(name, Outcome.FAILED)
-     for name in OUTCOMES], dtype=np.int8,
+    [{"ok": Outcome.OK, "deadline_exceeded": Outcome.TIMED_OUT, "dropped": Outcome.DROPPED,
+      "overtaken": Outcome.OVERTAKEN}.get(name, Outcome.FAILED) for name in OUTCOMES], dtype=np.int8,
 )  # fmt: skip
-_OK, _CANCELLED = OUTCOMES.index("ok"), OUTCOMES.index("cancelled")
+_CANCELLED, _OVERTAKEN = OUTCOMES.index("cancelled"), OUTCOMES.index("overtaken")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def sort(rows: Rows, *, same: bool, until: float) -> Sorted:
     open_since = np.min(rows["time"][half[rows["time"][half] > until - SETTLED_AFTER_S]], initial=np.inf)
     pairs = status.leave_out("not over yet", pairs, rows["time"][pairs.first] >= open_since)
     pairs = status.leave_out("chosen by speed", pairs, _either(rows["choice"] == Choice.SPEED, pairs))
-    pairs = status.leave_out("cancelled", pairs, _either(rows["outcome"] == _CANCELLED, pairs))
+    given_up = np.isin(rows["outcome"], (_CANCELLED, _OVERTAKEN))
+    pairs = status.leave_out("cancelled", pairs, _either(given_up, pairs))
     seen = len(pairs.first)
     one_cold = int((rows["cold"][pairs.first] ^ _at(rows["cold"], pairs.second)).sum())
     pairs = status.leave_out("cold", pairs, _either(rows["cold"], pairs))

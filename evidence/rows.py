@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
 from evidence.document import Target
-from gateway.request_log import DROPPED, TABLE
+from gateway.request_log import DROPPED, OVERTAKEN, TABLE
 
 MOST_ROWS: Final = 400_000
 """The newest so many are counted: 200,000 pairs."""
@@ -21,6 +21,7 @@ OUTCOMES: Final = (
     "deadline_exceeded",
     DROPPED,
     "cancelled",
+    OVERTAKEN,
     "overloaded",
     "runtime_unavailable",
     "runtime_failed",
@@ -39,7 +40,7 @@ class Role(IntEnum):
     SHADOW = 1
     COMPARE = 2
     OTHER = 3
-    """Failover, hedge: chosen by speed."""
+    """Failover, hedge: asked because another one failed or was late, and so about no sample of the requests."""
 
 
 class Choice(IntEnum):

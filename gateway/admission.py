@@ -45,6 +45,11 @@ class Admission:
         """Whether a request that came now would be refused."""
         return len(self._waiting) >= self._max_queue and (self._free < 1 or bool(self._waiting))
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request that came now would have to wait."""
+        return bool(self._waiting) or self._free < 1
+
     async def _take(self, count: int, deadline: Deadline) -> None:
         if not self._waiting and self._free >= count:
             self._free -= count

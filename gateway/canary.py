@@ -188,6 +188,7 @@ def _newest_outcomes(model: str, target: Measured, since: float, connection: Con
             newest.c.runtime == target.runtime,
             newest.c.version == target.version,
             newest.c.policy == "canary",
+            newest.c.role.in_(("primary", "shadow")),  # others are asked because somebody else failed
             newest.c.outcome.in_(_JUDGED),
         )
         .order_by(newest.c.time.desc())

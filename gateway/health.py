@@ -47,6 +47,10 @@ class Health:
     def status(self, runtime: RuntimeName, model: ModelRef) -> ModelStatus:
         return self._status.get((runtime, model), _UNKNOWN)
 
+    def able(self, runtime: RuntimeName, model: ModelRef) -> bool:
+        """Whether it is ready, and a request to it would be tried."""
+        return self.status(runtime, model).state == "ready" and self._runtimes[runtime].allows(model)
+
     @property
     def ready(self) -> bool:
         """Whether at least one runtime can answer for at least one model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -21,7 +21,7 @@ from gateway.images.preprocess import ImageTensor
 from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.recording import Recorder, Withheld
-from gateway.request_log import Origin, Row
+from gateway.request_log import OVERTAKEN, Origin, Row
 from gateway.runtimes.base import ModelRef, Output, Runtime
 from gateway.stages import BEFORE_ROUTING, Stage, StageClock
 from gateway.tasks.base import Found, Limits
@@ -30,7 +30,7 @@ from gateway.threads import Threads
 from gateway.worker_times import UNKNOWN, WorkerTimes
 from modelkit.spec import ModelSpec, RuntimeName
 
-Role = Literal["primary", "compare", "shadow"]
+Role = Literal["primary", "compare", "shadow", "failover", "hedge"]
 T = TypeVar("T")
 
 
@@ -44,6 +44,10 @@ class Question:
     origin: Origin
     keep_originals: bool = False
     """Whether the answer holds the pictures themselves, to draw on."""
+
+    def until(self, deadline: Deadline) -> Question:
+        """The same, with another deadline."""
+        return replace(self, deadline=deadline, limits=replace(self.limits, deadline=deadline))
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,23 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class FailedOver:
+    """Who had failed before another one answered."""
+
+    runtime: RuntimeName
+    code: str
+    """Of its error."""
+
+
+@dataclass
+class Race:
+    """Two inferences of one request, of which the first good answer is taken."""
+
+    over: bool = False
+    """Whether one has answered: what is cancelled now was overtaken."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """One runtime's answer; every list in the order of the pictures."""
 
@@ -80,6 +101,9 @@ class Answer:
     found: Sequence[Found]
     clock: StageClock
     worker: WorkerTimes = UNKNOWN
+    role: Role = "primary"
+    """In which the runtime was asked."""
+    failed_over: FailedOver | None = None
 
 
 class Inference:
@@ -109,10 +133,13 @@ class Inference:
         role: Role,
         places: AbstractAsyncContextManager[object],
         log: Recorder,
+        race: Race | None = None,
+        refusal: TandemError | None = None,
     ) -> Answer:
         """What `runtime` says, once there are `places` for the pictures. Raises TandemError.
 
-        However it ends, `log` gets its row.
+        However it ends, `log` gets its row. `race`: that it is one of. `refusal`: raised instead of asking it, and
+        counted as if it had said so.
         """
         spec, version = question.spec, str(question.spec.version)
         patience_s = max(0.0, question.deadline.at_s - question.deadline.now())
@@ -123,6 +150,8 @@ class Inference:
             inference = trace.inference(ModelRef.of(spec), runtime, role, images=len(pictures), clock=clock)
             spans.inference.set(inference)
         try:
+            if refusal is not None:
+                raise refusal
             async with places:
                 clock.lap("queue")
                 outputs = await self._infer(runtime, question, pictures)
@@ -135,14 +164,16 @@ class Inference:
             outcome = error.code
             raise
         except asyncio.CancelledError:
-            outcome = "cancelled"  # the client went away: nobody's failure
+            outcome = "cancelled"  # the client went away, or another one has answered: nobody's failure
             raise
         finally:
             self._metrics.requests.labels(spec.name, version, runtime, role, outcome).inc()
-            self._learn(runtime, ModelRef.of(spec), outcome, clock, patience_s)
             seconds = dict(clock.seconds) if outcome == "ok" else clock.seconds_so_far()
+            # The log tells the two apart: who was overtaken is known to be at least so slow.
+            logged = OVERTAKEN if outcome == "cancelled" and race is not None and race.over else outcome
+            self._learn(runtime, ModelRef.of(spec), logged, seconds, patience_s)
             row = row_of(
-                question, runtime, role, outcome, images=len(pictures), seconds=seconds, cold=cold, worker=worker
+                question, runtime, role, logged, images=len(pictures), seconds=seconds, cold=cold, worker=worker
             )
             log.record(row)
             if inference is not None:
@@ -156,7 +187,7 @@ class Inference:
         self._metrics.request_seconds.labels(spec.name, version, runtime, role).observe(clock.elapsed_s(), exemplar)
         for each in outputs:
             self._metrics.observe_worker(each, model=spec.name, version=version, runtime=runtime, role=role)
-        return Answer(spec, runtime, pictures, found, clock, worker)
+        return Answer(spec, runtime, pictures, found, clock, worker, role)
 
     async def agreement(
         self, question: Question, first: Sequence[Found], second: Sequence[Found], *, row: Withheld
@@ -173,12 +204,21 @@ class Inference:
         row.compared(compared.pictures)
         return compared
 
-    def _learn(self, runtime: RuntimeName, model: ModelRef, outcome: str, clock: StageClock, patience_s: float) -> None:
-        if outcome == "ok":
-            own_s = sum(seconds for stage, seconds in clock.seconds.items() if stage not in BEFORE_ROUTING)
-            self._latencies.answered(runtime, model, own_s)
-        elif outcome != "cancelled":
-            self._latencies.failed(runtime, model, patience_s)
+    def _learn(
+        self, runtime: RuntimeName, model: ModelRef, outcome: str, seconds: Mapping[Stage, float], patience_s: float
+    ) -> None:
+        own_s = sum(each for stage, each in seconds.items() if stage not in BEFORE_ROUTING)
+        match outcome:
+            case "ok":
+                self._latencies.answered(runtime, model, own_s)
+            case "overtaken":
+                self._latencies.overtaken(runtime, model, own_s)
+            case "deadline_exceeded":
+                self._latencies.failed(runtime, model, patience_s, waited_s=own_s)
+            case "cancelled":
+                pass
+            case _:
+                self._latencies.failed(runtime, model, patience_s)
 
     async def _infer(self, runtime: RuntimeName, question: Question, pictures: Sequence[Picture]) -> list[Output]:
         if (inference := spans.inference.get()) is not None:

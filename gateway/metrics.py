@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import permutations
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from gateway.runtimes.base import Output
 from gateway.spans import Exemplar
 from gateway.stages import BEFORE_ROUTING, Stage
+from modelkit.spec import RUNTIME_NAMES
 
 # From 0.5 ms, what a small model takes, to 30 s, what only a deadline ends.
 _LATENCY_BUCKETS_S = (
@@ -22,6 +24,13 @@ _SCORE_BUCKETS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)
 ShadowDrop = Literal["queue_full", "memory_full", "expired", "no_version", "other_input"]
 """Why a request was not shadowed: too many shadows wait, their tensors take too much memory, it has waited too long, a
 target's version is gone, or the shadow's version takes another input."""
+
+HedgeOutcome = Literal["won", "lost", "failed"]
+"""Whether the hedge answered first, the first target did, or the hedge failed."""
+
+HedgeRefusal = Literal["budget", "not_ready", "busy"]
+"""Why a request that was late was not hedged: too many were lately, or the other runtime is not ready,
+or has no place."""
 
 LogDrop = Literal["buffer_full", "not_written", "stopped"]
 """Why a row is not in the request log: too many wait, the database refused it or may have it, the gateway stops."""
@@ -97,6 +106,31 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        self.failovers = Counter(
+            "tandem_failovers",
+            "Requests of which a second runtime was asked because the first one had failed.",
+            ("from", "to"),
+            registry=registry,
+        )
+        self.hedges = Counter(
+            "tandem_hedges",
+            "Requests of which a second runtime was asked because the first one was late: won, lost, failed.",
+            ("from", "to", "outcome"),
+            registry=registry,
+        )
+        self.hedges_refused = Counter(
+            "tandem_hedges_refused",
+            "Requests that were late and were not hedged, by why.",
+            ("from", "reason"),
+            registry=registry,
+        )
+        # All at once: of a series that appears with its first count, Prometheus sees no increase.
+        for name, other in permutations(RUNTIME_NAMES, 2):
+            self.failovers.labels(name, other)
+            for outcome in get_args(HedgeOutcome):
+                self.hedges.labels(name, other, outcome)
+            for refusal in get_args(HedgeRefusal):
+                self.hedges_refused.labels(name, refusal)
         self.agreement = Counter(
             "tandem_agreement",
             "Pictures answered twice, by whether both answers say the same: agree, disagree.",

@@ -16,6 +16,9 @@ from modelkit.spec import RuntimeName
 DROPPED = "dropped"
 """Outcome of an inference that was never sent: a shadow there was no room for, or that was given up before."""
 
+OVERTAKEN = "overtaken"
+"""Outcome of an inference that was given up because another one of the same request had answered: at least so slow."""
+
 TABLE = Table(
     "inferences",
     METADATA,
@@ -55,12 +58,12 @@ two targets about the same tensors; null where one was asked. `side`: 0 for the 
 a `compare` names; 1 for the shadow, and for the second. `called`: 0 for whoever was called first, 1 for the other.
 `policy`: how the target was chosen: the policy's name, `named` where the request named its runtime, `compare`.
 `cold`: whether the target had answered fewer than 50 requests of this gateway since it became ready. `outcome`: `ok`,
-`cancelled`, `dropped`, or the code of the error. `images`: pictures of the request. `batch`: pictures in the worker's
-batch, the largest of the request's, where the worker says so. `receive_s` to `postprocess_s`: the stages, null where
-one was not reached, and until it failed the one in which it did; `total_s` adds them up. On the row of side 1, where
-both answered: `compared` pictures, on how many of them both said the same (`agreeing`), and the greatest difference of
-a score. `worker_queue_s` and `worker_inference_s`: of `rpc_s`, how long the picture waited in the worker and how long
-its batch was computed, the longest of the request's, where the worker says so.
+`cancelled`, `overtaken`, `dropped`, or the code of the error. `images`: pictures of the request. `batch`: pictures in
+the worker's batch, the largest of the request's, where the worker says so. `receive_s` to `postprocess_s`: the stages,
+null where one was not reached, and until it failed the one in which it did; `total_s` adds them up. On the row of
+side 1, where both answered: `compared` pictures, on how many of them both said the same (`agreeing`), and the greatest
+difference of a score. `worker_queue_s` and `worker_inference_s`: of `rpc_s`, how long the picture waited in the
+worker and how long its batch was computed, the longest of the request's, where the worker says so.
 """
 
 

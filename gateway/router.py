@@ -15,9 +15,9 @@ from gateway.health import Health
 from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.policies import Policies
-from gateway.routing import Canary, Policy, Progress, Route, Shadow, Target, TargetPair
+from gateway.routing import Canary, Failover, Hedge, Policy, Progress, Route, Shadow, Target, TargetPair
 from gateway.runtimes.base import ModelRef
-from modelkit.spec import ModelSpec, RuntimeName
+from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +41,12 @@ class Plan:
     shadow: Side | None = None
     control: bool = False
     """Whether the primary is asked again, as a shadow, beside the other one."""
+    other: Side | None = None
+    """Who else may answer."""
+    failover: bool = False
+    """Whether `other` is asked where the primary fails."""
+    hedge: Hedge | None = None
+    """When `other` is asked where the primary is late."""
 
 
 class Router:
@@ -75,11 +81,16 @@ class Router:
         primary = self._side(model, route.target, version)
         if primary is None:
             self._report(model, kept.revision, route.target)
+        answering = primary or Side(route.target.runtime, named)
+        other = self._other(model, kept.policy, route, answering, version)
         return Plan(
-            primary or Side(route.target.runtime, named),
+            answering,
             kept.policy.policy,
             self._shadow(model, route, primary, version),
             route.control,
+            other,
+            failover=other is not None and kept.policy.fails_over,
+            hedge=None if other is None else kept.policy.hedge,
         )
 
     def pair(self, model: str, targets: TargetPair, *, version: int | None) -> tuple[Side, Side]:
@@ -113,12 +124,12 @@ class Router:
                     f"{policy.from_} and {policy.to} are both version {end.spec.version} of {model} on {end.runtime} "
                     "now. Name two targets that differ."
                 )
-        if isinstance(policy, Shadow) or (isinstance(policy, Canary) and policy.sample_rate):
+        if isinstance(policy, Shadow | Failover) or (isinstance(policy, Canary) and policy.sample_rate):
             first, second = (self._catalogue.find(model, target.version) for target in policy.targets)
             if difference := _difference(first, second):
                 raise Conflict(
                     f"Versions {first.version} and {second.version} of {model} differ in their {difference}, so "
-                    "that neither tensors nor answers can be shared. Shadow a version that is alike, or use weights, "
+                    "that neither tensors nor answers can be shared. Name versions that are alike, or use weights, "
                     "or a canary with a sample_rate of 0."
                 )
 
@@ -140,6 +151,15 @@ class Router:
             return Side(target.runtime, self._catalogue.find(model, version or target.version))
         except ModelNotFound:
             return None
+
+    def _other(self, model: str, policy: Policy, route: Route, primary: Side, version: int | None) -> Side | None:
+        if not policy.fails_over and policy.hedge is None:
+            return None
+        if route.other is None:
+            (runtime,) = (name for name in RUNTIME_NAMES if name != primary.runtime)
+            return Side(runtime, primary.spec)
+        other = self._side(model, route.other, version)
+        return None if other is None or _difference(primary.spec, other.spec) else other
 
     def _shadow(self, model: str, route: Route, primary: Side | None, version: int | None) -> Side | None:
         if route.shadow is None:
@@ -177,7 +197,7 @@ class _Present:
 
     def ready(self, target: Target) -> bool:
         side = self._side(target)
-        return side is not None and self._health.status(side.runtime, ModelRef.of(side.spec)).state == "ready"
+        return side is not None and self._health.able(side.runtime, ModelRef.of(side.spec))
 
     def expected_s(self, target: Target) -> float | None:
         side = self._side(target)

@@ -79,6 +79,8 @@ class Route:
     shadow: Target | None = None
     control: bool = False
     """Whether the target is asked again, too, as a shadow: in an order by chance with the other one."""
+    other: Target | None = None
+    """Who is asked where the target fails or is late; None: the other runtime with the same version."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,32 @@ class Present(Protocol):
         ...
 
 
+class Hedge(BaseModel):
+    """When the other runtime is asked, too, about a request that the first one has not answered yet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    after_ms: float | None = Field(None, gt=0, le=600_000, allow_inf_nan=False)
+    """After so many milliseconds; null: after what 95 % of the target's newest requests took."""
+    budget: float = Field(0.05, gt=0, le=1, allow_inf_nan=False)
+    """Share of the requests of which the other runtime may be asked, too."""
+
+
+def _off(value: object) -> bool:
+    return not value
+
+
 class _Policy(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, serialize_by_alias=True)
+
+    # What is off is left out, so that a policy without it is kept, shown and read as before there was any.
+    hedge: Hedge | None = Field(default=None, exclude_if=_off)
+    """Whether a request that is late is sent to the other runtime, too; the first good answer is taken."""
+
+    @property
+    @abstractmethod
+    def fails_over(self) -> bool:
+        """Whether the other runtime is asked where the first one fails."""
 
     @property
     @abstractmethod
@@ -128,7 +154,16 @@ class _Policy(BaseModel, ABC):
         """`key`: what the client says the request belongs to."""
 
 
-class Fixed(_Policy):
+class _MayFailOver(_Policy):
+    failover: bool = Field(default=False, exclude_if=_off)
+    """Whether the other runtime, with the same version, is asked where the first one fails."""
+
+    @property
+    def fails_over(self) -> bool:
+        return self.failover
+
+
+class Fixed(_MayFailOver):
     """One target answers every request."""
 
     policy: Literal["fixed"]
@@ -142,7 +177,7 @@ class Fixed(_Policy):
         return Route(self.target)
 
 
-class Weighted(_Policy):
+class Weighted(_MayFailOver):
     """Each target answers its share of the requests; those with the same key are answered by the same target."""
 
     policy: Literal["weighted"]
@@ -172,7 +207,7 @@ class Weighted(_Policy):
         return Route(target)
 
 
-class Shadow(_Policy):
+class Shadow(_MayFailOver):
     """The primary answers; the shadow is asked about a sample of the same pictures, and only measured."""
 
     policy: Literal["shadow"]
@@ -194,7 +229,7 @@ class Shadow(_Policy):
         return Route(self.primary, self.shadow, control=chance.random() < self.control_rate)
 
 
-class Fastest(_Policy):
+class Fastest(_MayFailOver):
     """The target that is expected to be the fastest answers; a small share goes to the others, to keep them known."""
 
     policy: Literal["fastest"]
@@ -225,6 +260,36 @@ class Fastest(_Policy):
         return Route(chance.choice(others) if others and chance.random() < self.explore else best)
 
 
+class Failover(_Policy):
+    """The first target that is ready answers; where it fails, the other one does."""
+
+    policy: Literal["failover"]
+    targets_: Annotated[tuple[TargetName, TargetName], Field(alias="targets", examples=[["torch", "tf"]])]
+
+    @model_validator(mode="after")
+    def _two_runtimes(self) -> Self:
+        first, second = self.targets_
+        if first.runtime == second.runtime:
+            raise ValueError(
+                f"{first} and {second} are of one runtime, and fail together. Name a target of each runtime."
+            )
+        return self
+
+    @property
+    def fails_over(self) -> bool:
+        return True
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        return self.targets_
+
+    def route(self, key: str | None, chance: random.Random, present: Present) -> Route:  # noqa: ARG002
+        first, second = self.targets_
+        if not present.ready(first) and present.ready(second):
+            first, second = second, first
+        return Route(first, other=second)
+
+
 class Guards(BaseModel):
     """What a canary's new target must hold. Each is judged by what was measured since the step began."""
 
@@ -238,7 +303,7 @@ class Guards(BaseModel):
     """Share of the pictures on which both must say the same; null: no matter."""
 
 
-class Canary(_Policy):
+class Canary(_MayFailOver):
     """`to` answers a share of the requests that grows while the guards hold, and is 0 once one is broken."""
 
     policy: Literal["canary"]
@@ -289,7 +354,7 @@ class Canary(_Policy):
         return Route(ours, other, control=True)
 
 
-Policy = Annotated[Fixed | Weighted | Shadow | Fastest | Canary, Field(discriminator="policy")]
+Policy = Annotated[Fixed | Weighted | Shadow | Fastest | Failover | Canary, Field(discriminator="policy")]
 
 
 def _unit(text: str) -> float:

@@ -16,11 +16,12 @@ from gateway.admission import Admission
 from gateway.agreement import Agreement
 from gateway.disagreements import Disagreements
 from gateway.errors import TandemError, TooManyImages
+from gateway.failover import Failovers
 from gateway.health import Health
 from gateway.images.decode import decode
 from gateway.images.geometry import Geometry
 from gateway.images.preprocess import fit
-from gateway.inference import Answer, Inference, Picture, Question, Role
+from gateway.inference import Answer, Inference, Picture, Question, Race, Role
 from gateway.latencies import Latencies
 from gateway.metrics import NO_RUNTIME, Metrics
 from gateway.recording import Recorder, withheld
@@ -76,13 +77,22 @@ class Service:
         self.threads = Threads(settings.limits.decode_threads or os.cpu_count() or 1, "pictures")
         """Where pictures are decoded."""
         self._inference = Inference(runtimes, latencies=latencies, health=health, metrics=metrics, threads=self.threads)
+        self._failovers = Failovers(
+            self._ask,
+            busy=lambda runtime: self._admission[runtime].busy,
+            health=health,
+            latencies=latencies,
+            metrics=metrics,
+        )
         self._random = random.Random()  # noqa: S311  not for secrets
 
     async def predict(self, question: Question, plan: Plan, images: Sequence[bytes], clock: StageClock) -> Answer:
-        """The answer of the plan's primary, whatever becomes of its shadow. Raises TandemError."""
+        """The answer of the plan's primary, or of who takes over from it, whatever becomes of its shadow.
+
+        Raises TandemError."""
         pictures = await self._prepare(question, images, clock, role="primary")
         if plan.shadow is None:
-            return await self._ask(plan.primary.runtime, question, pictures, clock, role="primary", log=self._log)
+            return await self._answer(question, plan, pictures, clock)
         paired = replace(question, origin=replace(question.origin, pair=self._pair()))
         said: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         control = plan.primary if plan.control else None
@@ -90,10 +100,11 @@ class Service:
         if control is None:
             question = paired
         try:
-            answer = await self._ask(plan.primary.runtime, question, pictures, clock, role="primary", log=self._log)
-            said.set_result(replace(answer, pictures=()))  # nothing large waits for a slow shadow
+            answer = await self._answer(question, plan, pictures, clock)
+            if answer.role == "primary":
+                said.set_result(replace(answer, pictures=()))  # nothing large waits for a slow shadow
         finally:
-            said.cancel()  # where there is no answer, there is none to compare with
+            said.cancel()  # where the primary has no answer, there is none to compare with
         return answer
 
     async def compare(
@@ -139,6 +150,11 @@ class Service:
         await self._shadows.close()
         self.threads.close()
 
+    async def _answer(self, question: Question, plan: Plan, pictures: Sequence[Picture], clock: StageClock) -> Answer:
+        if plan.other is None:
+            return await self._ask(plan.primary.runtime, question, pictures, clock, role="primary")
+        return await self._failovers.answer(plan, plan.other, question, pictures, clock)
+
     async def _ask(
         self,
         runtime: RuntimeName,
@@ -147,10 +163,23 @@ class Service:
         clock: StageClock,
         *,
         role: Role,
-        log: Recorder,
+        log: Recorder | None = None,
+        race: Race | None = None,
+        refusal: TandemError | None = None,
     ) -> Answer:
+        """One attempt at one runtime, with its admission."""
         places = self._admission[runtime].places(len(pictures), question.deadline)
-        return await self._inference.ask(runtime, question, pictures, clock, role=role, places=places, log=log)
+        return await self._inference.ask(
+            runtime,
+            question,
+            pictures,
+            clock,
+            role=role,
+            places=places,
+            log=log or self._log,
+            race=race,
+            refusal=refusal,
+        )
 
     def _pair(self) -> int:
         return self._random.getrandbits(63)

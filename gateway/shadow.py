@@ -186,9 +186,7 @@ class Shadows:
                 return None
             # The wait was for a place of the shadows, of which there are few: it says nothing about the runtime.
             clock.skip()
-            deadline = self._deadline()
-            limits = replace(copy.question.limits, deadline=deadline)
-            question = replace(copy.question, limits=limits, deadline=deadline)
+            question = copy.question.until(self._deadline())
             return await self._inference.ask(
                 copy.runtime, question, pictures, clock, role="shadow", places=held, log=log
             )

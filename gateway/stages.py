@@ -39,6 +39,13 @@ class StageClock:
         branch.seconds = dict(self.seconds)
         return branch
 
+    def join(self, branch: StageClock) -> None:
+        """Go on from where `branch` has come to, a fork of this clock. What it has left out was a wait: `queue`."""
+        left_out_s = branch.start_s - self.start_s
+        self._last_s, self.seconds = branch._last_s, dict(branch.seconds)
+        if left_out_s:
+            self._add("queue", left_out_s)
+
     def skip(self) -> None:
         """Leave out what has passed since the last lap: it belongs to no stage, nor to the total."""
         now_s = self._now()

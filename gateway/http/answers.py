@@ -19,7 +19,7 @@ from modelkit.spec import RuntimeName
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, serialize_by_alias=True)
 
 
 class ImageSize(_Answer):
@@ -51,6 +51,14 @@ class Worker(_Answer):
     """Pictures in the batch."""
 
 
+class FailedOver(_Answer):
+    """Another runtime was asked first, and failed."""
+
+    from_: RuntimeName = Field(alias="from")
+    code: str
+    """Of its error."""
+
+
 class PredictAnswer(_Answer):
     request_id: str
     model: str
@@ -62,6 +70,8 @@ class PredictAnswer(_Answer):
     """Milliseconds of each stage, and their `total`."""
     worker: Worker | None = Field(default=None, exclude_if=_unknown)
     """Absent where the worker says nothing of its part."""
+    failover: FailedOver | None = Field(default=None, exclude_if=_unknown)
+    """Absent where the runtime that was asked first has answered."""
 
 
 class RuntimeAnswer(_Answer):
@@ -109,6 +119,9 @@ def predict_answer(answer: Answer, request_id: str) -> PredictAnswer:
         results=_results(answer),
         timing_ms=answer.clock.timing_ms(),
         worker=_worker(answer.worker),
+        failover=None
+        if answer.failed_over is None
+        else FailedOver.model_validate({"from": answer.failed_over.runtime, "code": answer.failed_over.code}),
     )
 
 

@@ -106,16 +106,21 @@ class Routes:
         runtime = None if parameters.runtime == "auto" else parameters.runtime
         plan = self._routing.plan(model, runtime=runtime, version=parameters.version, key=key)
         question = self._question(request, plan.primary.spec, parameters, media, plan.policy)
-        with self._catalogue.using(question.spec):
+        other = plan.other or plan.primary
+        with self._catalogue.using(question.spec), self._catalogue.using(other.spec):
             images = await self._receive(request, question)
             answer = await self._service.predict(question, plan, images, context.clock)
         context.worker = answer.worker
-        context.facts.update(runtime=answer.runtime, images=len(images))
+        context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
+        if answer.role != "primary":
+            context.facts["role"] = answer.role
+        if answer.failed_over is not None:
+            context.facts["failover"] = f"{answer.failed_over.runtime}: {answer.failed_over.code}"
         drawing = partial(drawings.predict_drawing, answer, media)
         described = partial(answers.predict_answer, answer, context.request_id)
         response = await self._serialize(context, question, media, drawing, described)
         self._metrics.stage_seconds.labels(
-            answer.spec.name, str(answer.spec.version), answer.runtime, "primary", "serialize"
+            answer.spec.name, str(answer.spec.version), answer.runtime, answer.role, "serialize"
         ).observe(context.clock.seconds["serialize"], spans.exemplar())
         return response
 

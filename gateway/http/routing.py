@@ -15,7 +15,7 @@ from gateway.http.problems import PROBLEMS
 from gateway.policies import Kept, Policies
 from gateway.progress import Action
 from gateway.router import Router
-from gateway.routing import Canary, Fastest, Fixed, Policy, Progress, Shadow, TargetName, Weighted
+from gateway.routing import Canary, Failover, Fastest, Fixed, Policy, Progress, Shadow, TargetName, Weighted
 
 _EVENTS = 10
 
@@ -77,22 +77,30 @@ class FastestInForce(InForce, Fastest):
     """How long each target takes, as the process that answers this has seen it in the last seconds; null: not known."""
 
 
+class FailoverInForce(InForce, Failover):
+    pass
+
+
 class CanaryInForce(InForce, Canary):
     progress: ProgressAnswer | None
     """Null: not known yet; `from` answers."""
 
 
 PolicyInForce = Annotated[
-    FixedInForce | WeightedInForce | ShadowInForce | FastestInForce | CanaryInForce, Field(discriminator="policy")
+    FixedInForce | WeightedInForce | ShadowInForce | FastestInForce | FailoverInForce | CanaryInForce,
+    Field(discriminator="policy"),
 ]
 
 _EXAMPLES = {
     "fixed": {"value": {"policy": "fixed", "target": "torch"}},
-    "weighted": {"value": {"policy": "weighted", "weights": {"torch": 0.9, "tf@2": 0.1}}},
+    "weighted": {"value": {"policy": "weighted", "weights": {"torch": 0.9, "tf@2": 0.1}, "failover": True}},
     "shadow": {
         "value": {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 1.0, "control_rate": 0.2}
     },
     "fastest": {"value": {"policy": "fastest", "targets": ["torch", "tf"], "explore": 0.05}},
+    "failover": {
+        "value": {"policy": "failover", "targets": ["torch", "tf"], "hedge": {"after_ms": None, "budget": 0.05}}
+    },
     "canary": {
         "value": {
             "policy": "canary",
@@ -172,10 +180,11 @@ def _moment(unix_s: float) -> datetime:
     return datetime.fromtimestamp(unix_s, UTC)
 
 
-_IN_FORCE: dict[type[Policy], type[FixedInForce | WeightedInForce | ShadowInForce | FastestInForce | CanaryInForce]] = {
+_IN_FORCE: dict[type[Policy], type[PolicyInForce]] = {
     Fixed: FixedInForce,
     Weighted: WeightedInForce,
     Shadow: ShadowInForce,
     Fastest: FastestInForce,
+    Failover: FailoverInForce,
     Canary: CanaryInForce,
 }

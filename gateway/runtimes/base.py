@@ -68,6 +68,10 @@ class Runtime(Protocol):
         """Workers that are known now: at least 1, so that what is sized by it is never nothing."""
         ...
 
+    def allows(self, model: ModelRef) -> bool:
+        """Whether a call for `model` would be tried now: a worker is known, and its circuit lets it through."""
+        ...
+
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         """Raises RuntimeUnavailable, RuntimeFailed, DeadlineExceeded."""
         ...

@@ -96,6 +96,9 @@ class Replicas:
     def replicas(self) -> int:
         return max(1, len(self._replicas))
 
+    def allows(self, model: ModelRef) -> bool:
+        return any(each.breakers[model].allows for each in self._able(model))
+
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         if not self._replicas:
             await self._look_up(deadline)
@@ -118,9 +121,12 @@ class Replicas:
     def _none_known(self) -> RuntimeUnavailable:
         return RuntimeUnavailable(f"No worker of the {self.name} runtime is known. {self._why_none}")
 
-    def _choose(self, model: ModelRef) -> _Replica:
+    def _able(self, model: ModelRef) -> Sequence[_Replica]:
         # Where none is known to have it, one of them says why better than this end could.
-        able = [each for each in self._replicas.values() if model in each.serves] or list(self._replicas.values())
+        return [each for each in self._replicas.values() if model in each.serves] or list(self._replicas.values())
+
+    def _choose(self, model: ModelRef) -> _Replica:
+        able = self._able(model)
         if not able:
             raise self._none_known()
         allowed = [each for each in able if each.breakers[model].allows]

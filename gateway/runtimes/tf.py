@@ -39,6 +39,9 @@ class TfRuntime:
         self._get_status = methods.GET_MODEL_STATUS.on(self._channel)
         self._reload = methods.HANDLE_RELOAD_CONFIG.on(self._channel)
 
+    def allows(self, model: ModelRef) -> bool:  # noqa: ARG002
+        return True  # one worker by itself has no circuit
+
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         request = to_request(model, image)
         try:

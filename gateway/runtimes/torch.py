@@ -45,6 +45,9 @@ class TorchRuntime:
         self._scale = methods.SCALE_WORKER.on(self._management_channel)
         self._loaded: dict[ModelRef, frozenset[int]] = {}
 
+    def allows(self, model: ModelRef) -> bool:  # noqa: ARG002
+        return True  # one worker by itself has no circuit
+
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         request = to_request(model, image, sent_ns=time.time_ns())
         begin_s = time.perf_counter()

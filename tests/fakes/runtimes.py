@@ -32,6 +32,7 @@ class FakeRuntime:
     replicas: int = 1
     error: Exception | None = None
     """Raised instead of an answer."""
+    circuit_open: bool = False
     status_now: ModelStatus = field(default_factory=lambda: ModelStatus("ready"))
     tensors: Tensors | None = None
     """Answered instead."""
@@ -63,6 +64,9 @@ class FakeRuntime:
     """Called at the start of each call, when `running` counts it already."""
     running: int = 0
     """Calls under way."""
+
+    def allows(self, model: ModelRef) -> bool:
+        return not self.circuit_open
 
     async def infer(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
         self.seen.append(model)

@@ -21,6 +21,8 @@ FIXED = {"policy": "fixed", "target": "tf@1"}
 WEIGHTED = {"policy": "weighted", "weights": {"torch": 0.5, "tf@1": 0.5}}
 SHADOW = {"policy": "shadow", "primary": "torch", "shadow": "tf", "sample_rate": 0.25}
 FASTEST = {"policy": "fastest", "targets": ["torch", "tf@1"], "explore": 0.25}
+FAILOVER = {"policy": "failover", "targets": ["tf", "torch"]}
+HEDGED = {**FIXED, "failover": True, "hedge": {"after_ms": 20.0, "budget": 0.1}}
 CANARY = {
     "policy": "canary",
     "from": "torch",
@@ -64,7 +66,7 @@ def test_without_a_policy_the_default_runtime_is_the_one(start_gateway: StartGat
     assert answered(client) == f"{runtime}@2"
 
 
-@pytest.mark.parametrize("policy", [FIXED, WEIGHTED, SHADOW, FASTEST, CANARY], ids=lambda policy: policy["policy"])
+@pytest.mark.parametrize("policy", [FIXED, WEIGHTED, SHADOW, FASTEST, CANARY, FAILOVER, HEDGED], ids=str)
 def test_what_is_set_is_in_force_and_shown(client: httpx.Client, put: Put, policy: dict[str, Any]) -> None:
     answer = put(policy)
     assert answer.status_code == 200, answer.text
@@ -78,7 +80,12 @@ def test_what_is_set_is_in_force_and_shown(client: httpx.Client, put: Put, polic
 @pytest.mark.parametrize(
     ("policy", "status", "code", "says"),
     [
-        ({"policy": "cheapest"}, 422, "invalid_parameter", "'fixed', 'weighted', 'shadow', 'fastest', 'canary'"),
+        (
+            {"policy": "cheapest"},
+            422,
+            "invalid_parameter",
+            "'fixed', 'weighted', 'shadow', 'fastest', 'failover', 'canary'",
+        ),
         ({"policy": "fixed"}, 422, "invalid_parameter", "target"),
         ({"policy": "fixed", "target": "onnx"}, 422, "invalid_parameter", "Targets are torch and tf"),
         ({**FIXED, "rate": 1}, 422, "invalid_parameter", "rate"),
@@ -92,6 +99,10 @@ def test_what_is_set_is_in_force_and_shown(client: httpx.Client, put: Put, polic
         ({**SHADOW, "sample_rate": 2}, 422, "invalid_parameter", "sample_rate"),
         ({"policy": "fixed", "target": "tf@9"}, 409, "conflict", "It has: 1, 2."),
         ({**FASTEST, "targets": ["torch"]}, 422, "invalid_parameter", "targets"),
+        ({**FAILOVER, "targets": ["tf", "tf@1"]}, 422, "invalid_parameter", "Name a target of each runtime"),
+        ({**FAILOVER, "targets": ["tf", "torch@9"]}, 409, "conflict", "It has: 1, 2."),
+        ({**FAILOVER, "failover": False}, 422, "invalid_parameter", "failover"),
+        ({**FIXED, "hedge": {"budget": 2}}, 422, "invalid_parameter", "budget"),
         ({**CANARY, "to": "torch"}, 422, "invalid_parameter", "from and to are the same target"),
         ({**CANARY, "steps": [0.5, 0.1]}, 422, "invalid_parameter", "the steps must rise"),
         ({**CANARY, "sample_rate": 0}, 422, "invalid_parameter", "without samples there is no agreement"),
@@ -178,7 +189,7 @@ def test_a_version_that_goes_away_is_shown_as_missing_and_the_default_answers(
 def test_the_api_describes_each_policy(client: httpx.Client) -> None:
     api = client.get("/openapi.json").json()
     body = api["paths"]["/v1/models/{model}/routing"]["put"]["requestBody"]["content"]["application/json"]
-    names = {"fixed", "weighted", "shadow", "fastest", "canary"}
+    names = {"fixed", "weighted", "shadow", "fastest", "failover", "canary"}
     assert set(body["examples"]) == set(body["schema"]["discriminator"]["mapping"]) == names
     assert "pattern" in api["components"]["schemas"]["Fixed"]["properties"]["target"]
 

@@ -175,11 +175,13 @@ async def test_a_gateway_without_statistics_says_so_and_promotes_nothing(tmp_pat
         ({"runtime_failed": 50}, {"version": 1}, (0, "running")),
         ({"runtime_failed": 50}, {"model": "shapes"}, (0, "running")),
         ({"runtime_failed": 50}, {"policy": "named"}, (0, "running")),
+        ({"runtime_failed": 50}, {"role": "failover"}, (0, "running")),
+        ({"runtime_failed": 50}, {"role": "hedge"}, (0, "running")),
         ({"runtime_failed": 50}, {"before": True}, (0, "running")),
     ],
     ids=[
         "most fail", "all shadows fail", "half fail", "few", "no failures", "from fails", "another version",
-        "another model", "no canary's", "before the step",
+        "another model", "no canary's", "as failovers", "as hedges", "before the step",
     ],
 )  # fmt: skip
 async def test_a_target_that_mostly_fails_is_rolled_back_without_statistics(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.routing import Canary, Fastest, Policy, Progress, Route, Shadow, Target, Weighted
+from gateway.routing import Canary, Failover, Fastest, Policy, Progress, Route, Shadow, Target, Weighted
 
 POLICY: TypeAdapter[Policy] = TypeAdapter(Policy)
 TORCH, TF = Target("torch"), Target("tf")
@@ -71,8 +71,11 @@ def test_what_is_no_target_is_refused_with_what_is(text: object) -> None:
             "sample_rate": 0.2,
             "guards": {"latency_ratio": 1.5, "error_rate": 0.02, "agreement": None},
         },
+        {"policy": "failover", "targets": ["torch@1", "tf@2"]},
+        {"policy": "fixed", "target": "torch", "failover": True, "hedge": {"after_ms": None, "budget": 0.05}},
+        {"policy": "failover", "targets": ["tf", "torch"], "hedge": {"after_ms": 20.0, "budget": 0.1}},
     ],
-    ids=lambda policy: policy["policy"],
+    ids=lambda policy: " ".join(map(str, policy)),
 )
 def test_a_policy_survives_being_kept_as_json(policy: dict[str, Any]) -> None:
     read = POLICY.validate_python(policy)
@@ -101,6 +104,16 @@ def test_a_policy_survives_being_kept_as_json(policy: dict[str, Any]) -> None:
         {"policy": "fastest", "targets": ["torch"]},
         {"policy": "fastest", "targets": ["torch", "torch"]},
         {"policy": "fastest", "targets": ["torch", "tf"], "explore": 1.1},
+        {"policy": "failover"},
+        {"policy": "failover", "targets": ["torch"]},
+        {"policy": "failover", "targets": ["torch", "tf", "torch@1"]},
+        {"policy": "failover", "targets": ["torch@1", "torch@2"]},
+        {"policy": "failover", "targets": ["torch", "tf"], "failover": False},
+        {"policy": "fixed", "target": "torch", "hedge": {"after_ms": 0}},
+        {"policy": "fixed", "target": "torch", "hedge": {"budget": 0}},
+        {"policy": "fixed", "target": "torch", "hedge": {"budget": 1.1}},
+        {"policy": "fixed", "target": "torch", "hedge": {"times": 2}},
+        {"policy": "fixed", "target": "torch", "hedge": True},
         {"policy": "canary", "to": "tf"},
         {"policy": "canary", "from_": "torch", "to": "tf"},
         {"policy": "canary", "from": "tf", "to": "tf"},
@@ -120,6 +133,30 @@ def test_a_policy_survives_being_kept_as_json(policy: dict[str, Any]) -> None:
 def test_a_policy_that_makes_no_sense_is_refused(policy: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         POLICY.validate_python(policy)
+
+
+def test_what_is_off_is_not_kept_so_that_a_policy_is_read_by_gateways_that_do_not_know_it() -> None:
+    off = {"policy": "fixed", "target": "torch", "failover": False, "hedge": None}
+    assert POLICY.validate_python(off).model_dump(mode="json") == {"policy": "fixed", "target": "torch"}
+    assert not POLICY.validate_python({"policy": "fixed", "target": "torch"}).fails_over
+
+
+@pytest.mark.parametrize(
+    ("unready", "route"),
+    [
+        ([], Route(TORCH, other=TF)),
+        ([TF], Route(TORCH, other=TF)),
+        ([TORCH], Route(TF, other=TORCH)),
+        ([TORCH, TF], Route(TORCH, other=TF)),
+    ],
+    ids=["both ready", "second not", "first not", "none"],
+)
+def test_the_first_target_that_is_ready_answers_and_the_other_one_takes_over(
+    unready: Collection[Target], route: Route
+) -> None:
+    policy = Failover.model_validate({"policy": "failover", "targets": ["torch", "tf"]})
+    assert policy.route(None, CHANCE, Moment(unready=unready)) == route
+    assert policy.fails_over
 
 
 def weighted(**weights: float) -> Weighted:
