@@ -80,7 +80,7 @@ class World:
         clock: StageClock,
         *,
         role: Role,
-        race: Race | None = None,  # noqa: ARG002
+        race: Race | None = None,
         refusal: TandemError | None = None,
     ) -> Answer:
         left_s = question.deadline.at_s - self.clock()
