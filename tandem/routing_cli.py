@@ -41,6 +41,21 @@ MaxLatencyRatio = Annotated[
     float | None,
     typer.Option("--max-latency-ratio", help="canary: guard, latency of the new target over the old one's."),
 ]
+FailOver = Annotated[
+    bool, typer.Option("--failover", help="Have the other runtime answer where the chosen one fails, or hangs.")
+]
+HedgeAfter = Annotated[
+    str | None,
+    typer.Option(
+        "--hedge",
+        metavar="MS|auto",
+        help="Ask the other runtime too about a request that is late: after so many milliseconds, or auto: after what "
+        "95 % of the newest requests took.",
+    ),
+]
+HedgeBudget = Annotated[
+    float | None, typer.Option("--hedge-budget", help="Share of the requests that may be hedged, 0 to 1.")
+]
 MaxErrorRate = Annotated[float | None, typer.Option("--max-error-rate", help="canary: guard, 0 to 1.")]
 MinAgreement = Annotated[
     float | None, typer.Option("--min-agreement", help="canary: guard, share of the pictures, 0 to 1.")
@@ -66,6 +81,9 @@ def set_(
     max_latency_ratio: MaxLatencyRatio = None,
     max_error_rate: MaxErrorRate = None,
     min_agreement: MinAgreement = None,
+    failover: FailOver = False,
+    hedge: HedgeAfter = None,
+    hedge_budget: HedgeBudget = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,7 +97,11 @@ def set_(
 
     tandem routing set digits fastest torch tf
 
+    tandem routing set digits failover torch tf
+
     tandem routing set digits canary torch tf@2 --steps 0.01,0.05,0.25,1 --hold 600 --rate 0.1
+
+    Each may have --hedge, and all but failover have --failover.
     """
     kind, arguments = (policy[0], policy[1:]) if policy[0] in _POLICIES else ("fixed", policy)
     given = {
@@ -89,6 +111,10 @@ def set_(
     for option in (name for name, value in given.items() if value is not None):
         if kind not in _OPTIONS[option]:
             fail(f"{option} goes with {' or '.join(_OPTIONS[option])}, not with {kind}.", EXIT_USAGE)
+    if failover and kind == "failover":
+        fail("The policy failover needs no --failover.", EXIT_USAGE)
+    if hedge is None and hedge_budget is not None:
+        fail("--hedge-budget goes with --hedge, such as --hedge auto.", EXIT_USAGE)
     wanted = {"policy": kind} | _POLICIES[kind](arguments)
     guards = _given(latency_ratio=max_latency_ratio, error_rate=max_error_rate, agreement=min_agreement)
     if kind == "canary" and rate == 0 and min_agreement is None:
@@ -100,6 +126,8 @@ def set_(
         hold_s=hold,
         steps=_shares(steps),
         guards=guards or None,
+        failover=failover or None,
+        hedge=None if hedge is None else _given(after_ms=_after_ms(hedge), budget=hedge_budget),
     )
     with Client(url or local_url(), admin_key(url)) as client, gateway_says():
         _print(client.set_routing(name, wanted), as_json)
@@ -108,8 +136,8 @@ def set_(
 def _fixed(arguments: Sequence[str]) -> Json:
     if len(arguments) != 1:
         fail(
-            "Name one target, `weighted TARGET=WEIGHT …`, `shadow PRIMARY SHADOW`, `fastest TARGET …` or "
-            "`canary FROM TO`.",
+            "Name one target, `weighted TARGET=WEIGHT …`, `shadow PRIMARY SHADOW`, `fastest TARGET …`, "
+            "`failover FIRST SECOND` or `canary FROM TO`.",
             EXIT_USAGE,
         )
     return {"target": arguments[0]}
@@ -141,6 +169,12 @@ def _fastest(arguments: Sequence[str]) -> Json:
     return {"targets": arguments}
 
 
+def _failover(arguments: Sequence[str]) -> Json:
+    if len(arguments) != 2:
+        fail("Name two targets: `failover FIRST SECOND`, such as `failover torch tf`.", EXIT_USAGE)
+    return {"targets": arguments}
+
+
 def _canary(arguments: Sequence[str]) -> Json:
     if len(arguments) != 2:
         fail("Name two targets: `canary FROM TO`, such as `canary torch tf@2`.", EXIT_USAGE)
@@ -152,6 +186,7 @@ _POLICIES: dict[str, Callable[[Sequence[str]], Json]] = {
     "weighted": _weighted,
     "shadow": _shadow,
     "fastest": _fastest,
+    "failover": _failover,
     "canary": _canary,
 }
 _OPTIONS = {"--rate": ("shadow", "canary"), "--control": ("shadow",), "--explore": ("fastest",)} | dict.fromkeys(
@@ -163,6 +198,14 @@ _OPTIONS = {"--rate": ("shadow", "canary"), "--control": ("shadow",), "--explore
 def _given(**options: object) -> Json:
     """Those that have a value: the others are the gateway's to choose."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _after_ms(text: str) -> float | None:
+    """None: as the gateway has measured."""
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        fail(f"{text!r} is no time: write --hedge 50 for 50 milliseconds, or --hedge auto.", EXIT_USAGE)
 
 
 def _shares(text: str | None) -> list[float] | None:
@@ -179,7 +222,7 @@ def _print(answer: Json, as_json: bool) -> None:
     set_at = (
         f"set {answer['updated']}, revision {answer['revision']}" if answer["updated"] else "never set: the default"
     )
-    typer.echo(f"{answer['model']}: {_sentence(answer)} ({set_at})")
+    typer.echo(f"{answer['model']}: {_sentence(answer)}{_options(answer)} ({set_at})")
     if answer["missing"]:
         gone = ", ".join(answer["missing"])
         typer.echo(f"Not there any more: {gone}. The default version answers instead, and shadows nothing.", err=True)
@@ -202,9 +245,19 @@ def _sentence(answer: Json) -> str:
         expected = ((target, answer["expected_ms"].get(target)) for target in answer["targets"])
         known = (f"{target} {'not known' if each is None else f'{each:.1f} ms'}" for target, each in expected)
         return f"the fastest answers ({', '.join(known)}), the others {answer['explore']:.4g} of the requests"
+    if answer["policy"] == "failover":
+        return "{} answers, where it fails {} does".format(*answer["targets"])
     if answer["policy"] == "canary":
         return f"canary from {answer['from']} to {answer['to']}, {_progress(answer)}"
     return f"{answer['target']} answers"
+
+
+def _options(answer: Json) -> str:
+    parts = ["; where it fails the other runtime does"] if answer.get("failover") else []
+    if hedge := answer.get("hedge"):
+        after = "what 95 % took" if hedge["after_ms"] is None else f"{hedge['after_ms']:g} ms"
+        parts.append(f"; hedged after {after}, at most {hedge['budget']:.4g} of the requests")
+    return "".join(parts)
 
 
 def _progress(answer: Json) -> str:

@@ -52,6 +52,21 @@ def tandem(*arguments: str) -> Result:
             {"policy": "fastest", "targets": ["torch", "tf@1"], "explore": 0.1},
             "the fastest answers (torch not known, tf@1 not known), the others 0.1 of the requests",
         ),
+        (
+            ["failover", "tf", "torch@1"],
+            {"policy": "failover", "targets": ["tf", "torch@1"]},
+            "tf answers, where it fails torch@1 does",
+        ),
+        (
+            ["tf", "--failover", "--hedge", "auto"],
+            {"policy": "fixed", "target": "tf", "failover": True, "hedge": {"after_ms": None, "budget": 0.05}},
+            "tf answers; where it fails the other runtime does; hedged after what 95 % took, at most 0.05 of the requests",
+        ),
+        (
+            ["failover", "torch", "tf", "--hedge", "50", "--hedge-budget", "0.1"],
+            {"policy": "failover", "targets": ["torch", "tf"], "hedge": {"after_ms": 50.0, "budget": 0.1}},
+            "torch answers, where it fails tf does; hedged after 50 ms, at most 0.1 of the requests",
+        ),
     ],
     ids=" ".join,
 )
@@ -107,6 +122,10 @@ def test_what_a_canary_is_not_told_is_as_the_gateway_has_it() -> None:
         (["shadow", "torch", "tf", "--explore", "0.5"], "--explore goes with fastest, not with shadow"),
         (["weighted", "torch=1", "--min-agreement", "0.5"], "--min-agreement goes with canary"),
         (["fastest", "torch"], "Name at least two targets"),
+        (["failover", "torch"], "Name two targets: `failover FIRST SECOND`"),
+        (["failover", "torch", "tf", "--failover"], "The policy failover needs no --failover"),
+        (["torch", "--hedge-budget", "0.1"], "--hedge-budget goes with --hedge"),
+        (["torch", "--hedge", "soon"], "'soon' is no time"),
         (["canary", "torch"], "Name two targets: `canary FROM TO`"),
         (["canary", "torch", "tf", "--steps", "0.1;1"], "'0.1;1' are no shares"),
     ],
