@@ -28,10 +28,7 @@ from tests.support.stack import Stack, running_stack
 
 _SAMPLES_LEAST = 60
 _EVERY_S = 5.0
-_REST_S = 5.0
 _WARM_UP_SHARE = 0.25
-_PATIENCE_S = 90.0
-"""For the rest after the load: the process of the statistics ends a minute after its last question."""
 SETTINGS = {
     "TANDEM_REQUEST_LOG__MAX_ROWS": "20000",  # so that old rows go while it runs
     "TANDEM_DISAGREEMENTS__MAX_COUNT": "50",
@@ -56,12 +53,12 @@ class Soak:
         """Whether all is well."""
         seconds = self._options.minutes * 60
         await self._load.prime(self._options.users)
-        before = await self._rest(None)
+        before = await self._sampler.at_rest(self._load.requests)
         begin_s = before.seconds
         verdicts = []
         try:
             under_load = await self._under_load(seconds)
-            after = await self._rest(before)
+            after = await self._sampler.at_rest(self._load.requests, before)
         except psutil.NoSuchProcess as error:
             verdicts.append(Verdict("processes", False, f"one ended: {error}"))
         else:
@@ -78,11 +75,6 @@ class Soak:
         samples.write(self._sampler.samples, self._options.out / "samples.csv")
         self._say(verdicts)
         return all(each.passed for each in verdicts)
-
-    async def _rest(self, before: Sample | None) -> Sample:
-        least = before or await self._sampler.take(self._load.requests)
-        await asyncio.sleep(_REST_S)
-        return await self._sampler.settled(self._load.requests, least, patience_s=_PATIENCE_S)
 
     async def _under_load(self, seconds: float) -> list[Sample]:
         running = asyncio.create_task(self._load.run(self._options.users, rate=self._options.rate, seconds=seconds))

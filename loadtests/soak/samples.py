@@ -13,6 +13,8 @@ import psutil
 
 from loadtests.soak.client import Client, request
 
+_PAUSE_S = 1.0
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -65,14 +67,18 @@ class Sampler:
         self.samples.append(sample)
         return sample
 
-    async def settled(self, requests: int, least: Sample, *, patience_s: float) -> Sample:
-        """A sample of the gateway at rest: taken again until it holds no more than `least`, or for `patience_s`."""
+    async def at_rest(self, requests: int, before: Sample | None = None, *, patience_s: float = 90.0) -> Sample:
+        """Taken again and again until the gateway holds no more than `before`, or as much as a moment ago without one;
+        or for `patience_s`: the process of the statistics ends a minute after its last question."""
         end_s = time.monotonic() + patience_s
+        earlier = before or await self.take(requests)
         while True:
+            await asyncio.sleep(_PAUSE_S)
             sample = await self.take(requests)
-            if not left_behind(sample, least) or time.monotonic() > end_s:
+            less = before is None and left_behind(earlier, sample)
+            if (not left_behind(sample, earlier) and not less) or time.monotonic() > end_s:
                 return sample
-            await asyncio.sleep(1)
+            earlier = before or sample
 
 
 def left_behind(sample: Sample, before: Sample) -> dict[str, int]:

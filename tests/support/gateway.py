@@ -31,8 +31,11 @@ class Gateway:
 
 
 @contextmanager
-def running_gateway(var: Path, **settings: str) -> Iterator[Gateway]:
-    """A gateway with `digits` in its store, which answers when the block begins, and is killed when it ends."""
+def running_gateway(var: Path, *arguments: str, **settings: str) -> Iterator[Gateway]:
+    """A gateway with `digits` in its store, which answers when the block begins, and is killed when it ends.
+
+    `arguments` are those of `tests.fakes.gateway`.
+    """
     if not (var / "store").exists():
         write_store(var / "store", 1, 2)
     (port,) = free_ports(1)
@@ -43,7 +46,7 @@ def running_gateway(var: Path, **settings: str) -> Iterator[Gateway]:
         **settings,
     }
     output = var / f"gateway-{port}.log"
-    command = [sys.executable, "-m", "tests.fakes.gateway"]
+    command = [sys.executable, "-m", "tests.fakes.gateway", *arguments]
     with (
         httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30) as client,
         output.open("wb") as file,
