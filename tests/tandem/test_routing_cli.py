@@ -60,7 +60,8 @@ def tandem(*arguments: str) -> Result:
         (
             ["tf", "--failover", "--hedge", "auto"],
             {"policy": "fixed", "target": "tf", "failover": True, "hedge": {"after_ms": None, "budget": 0.05}},
-            "tf answers; where it fails the other runtime does; hedged after what 95 % took, at most 0.05 of the requests",
+            "tf answers; where it fails the other runtime does; hedged after what 95 % took, at most 0.05 of the "
+            "requests",
         ),
         (
             ["failover", "torch", "tf", "--hedge", "50", "--hedge-budget", "0.1"],
