@@ -173,6 +173,12 @@ def test_constant_values_are_known_exactly(drift_degree: int) -> None:
     assert result.effective_n == 1_000
 
 
+def test_a_handful_that_is_its_own_mirror_image_shows_no_dependence() -> None:
+    seen = dependence(np.array([0.0, 1.0, 1.0, 0.0]))
+    assert seen.long_run_variance == 0
+    assert seen.effective_n == 4
+
+
 def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         quantile(np.array([1.0, np.nan]), 0.5)
