@@ -45,8 +45,8 @@ class Dependence:
 
     @property
     def effective_n(self) -> float:
-        """Independent values that would tell as much. A series without slow waves, such as a constant one, or a short one
-        that is its own mirror image, counts in full: it shows no dependence."""
+        """Independent values that would tell as much. A series without slow waves, such as a constant one, or a short
+        one that is its own mirror image, counts in full: it shows no dependence."""
         if not self.waves:
             return 0.0
         return self.n * self.variance / self.long_run_variance if self.long_run_variance > 0 else float(self.n)
