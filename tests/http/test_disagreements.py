@@ -203,4 +203,5 @@ def test_a_shadows_upload_counts_as_memory_it_holds(start: Start) -> None:
     assert client.put("/v1/models/shapes/routing", json=policy).status_code == 200
     client.post("/v1/models/shapes/predict", files={"image": upload})
     dropped = 'tandem_shadow_dropped_total{model="shapes",reason="memory_full"} 1.0'
-    assert dropped in client.get("/metrics").text.splitlines()
+    # The shadow's turn comes after the answer has gone out.
+    wait_until(lambda: dropped in client.get("/metrics").text.splitlines(), lambda: client.get("/metrics").text)
