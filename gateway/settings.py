@@ -32,6 +32,8 @@ class HttpSettings(_Section):
     """Port the gateway listens on."""
     body_timeout_s: float = Field(30.0, gt=0)
     """Longest time for a request's body to arrive, in seconds; then 408."""
+    processes: int = Field(1, ge=1, le=64)
+    """Gateway processes that share the port. What is bounded for all of them together is divided by their number."""
 
 
 class LimitSettings(_Section):
@@ -197,6 +199,10 @@ class Settings(BaseSettings):
     @field_serializer("database_url")
     def _without_password(self, url: str) -> str:
         return _PASSWORD.sub("***", url)
+
+    def share(self, total: int) -> int:
+        """Of what all gateway processes may have together, the part of this one: at least 1."""
+        return max(1, -(-total // self.http.processes))
 
     @property
     def runtimes(self) -> dict[RuntimeName, RuntimeSettings]:

@@ -63,6 +63,11 @@ class Runtime(Protocol):
     @property
     def name(self) -> RuntimeName: ...
 
+    @property
+    def replicas(self) -> int:
+        """Workers that are known now: at least 1, so that what is sized by it is never nothing."""
+        ...
+
     def allows(self, model: ModelRef) -> bool:
         """Whether a call for `model` would be tried now: a worker is known, and its circuit lets it through."""
         ...

@@ -92,6 +92,10 @@ class Replicas:
         self._turns = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def replicas(self) -> int:
+        return max(1, len(self._replicas))
+
     def allows(self, model: ModelRef) -> bool:
         return any(each.breakers[model].allows for each in self._able(model))
 

@@ -29,6 +29,7 @@ _NO_LONGER_WANTED = (grpc.StatusCode.OK.value[0], grpc.StatusCode.CANCELLED.valu
 
 class TfRuntime:
     name: RuntimeName = "tf"
+    replicas = 1
 
     def __init__(self, settings: TfSettings, view: Path) -> None:
         """`view`: the folder of the serving view that the server reads, with its list of models."""

@@ -32,6 +32,7 @@ from proto import torchserve_management_pb2 as management
 
 class TorchRuntime:
     name: RuntimeName = "torch"
+    replicas = 1
 
     def __init__(self, settings: TorchSettings) -> None:
         self._channel = open_channel(settings.address)

@@ -29,6 +29,7 @@ class FakeRuntime:
     """
 
     name: RuntimeName
+    replicas: int = 1
     error: Exception | None = None
     """Raised instead of an answer."""
     circuit_open: bool = False
