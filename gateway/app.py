@@ -36,6 +36,7 @@ from gateway.reconciler import Reconciler
 from gateway.recording import RequestLog
 from gateway.router import Router
 from gateway.routing import Fixed, Target
+from gateway.runtimes import tls
 from gateway.runtimes.base import Runtime
 from gateway.runtimes.opening import open_runtimes
 from gateway.service import Service
@@ -51,6 +52,7 @@ def create_app(
 ) -> FastAPI:
     """The gateway as an ASGI application. `runtimes` takes the place of the real workers, `evidence` that of the
     statistics' process. Raises InvalidSettings."""
+    tls.check(settings)
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
     catalogue = Catalogue(settings.store)

@@ -72,10 +72,11 @@ def checked(spec: ModelSpec, tensors: Tensors) -> dict[str, NDArray[np.float32]]
     for name, output in spec.outputs.items():
         tensor = tensors.get(name)
         if tensor is None:
-            raise RuntimeFailed(f"The runtime's answer lacks the tensor {name!r}; it has {sorted(tensors)}.")
+            has = ", ".join(sorted(tensors))[:200] or "none"
+            raise RuntimeFailed(f"The runtime's answer lacks the tensor {name!r}; it has {has}.")
         if tensor.dtype != np.float32 or tensor.shape != (1, *output.shape):
             raise RuntimeFailed(
-                f"The runtime's tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, "
+                f"The runtime's tensor {name!r} is {tensor.dtype} {list(tensor.shape[:10])}, "
                 f"not float32 {[1, *output.shape]}."
             )
         if not np.isfinite(tensor).all():
