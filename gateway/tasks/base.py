@@ -17,6 +17,9 @@ from gateway.images.geometry import Geometry
 from gateway.runtimes.base import Tensors
 from modelkit.spec import ModelSpec, Tolerances
 
+LARGEST = 1e18
+"""No score, pixel or coefficient is so large; what is made of two smaller ones does not overflow."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -79,6 +82,7 @@ def checked(spec: ModelSpec, tensors: Tensors) -> dict[str, NDArray[np.float32]]
                 f"The runtime's tensor {name!r} is {tensor.dtype} {list(tensor.shape[:10])}, "
                 f"not float32 {[1, *output.shape]}."
             )
-        if not np.isfinite(tensor).all():
-            raise RuntimeFailed(f"The runtime's tensor {name!r} holds NaN or infinite values.")
+        # Written so that NaN is refused, too.
+        if not (tensor.max(initial=0) < LARGEST and tensor.min(initial=0) > -LARGEST):
+            raise RuntimeFailed(f"The runtime's tensor {name!r} holds NaN, infinite or senselessly large values.")
     return {name: tensors[name][0] for name in spec.outputs}
