@@ -76,7 +76,7 @@ class Worker:
         found: Found = task.find(spec, output.tensors, geometry, task.defaults(spec))
         return found.predictions
 
-    async def _answer(self, path: str, request: bytes, timeout_s: float | None) -> bytes:  # noqa: ARG002
+    async def _answer(self, path: str, request: bytes, timeout_s: float | None) -> bytes:
         return self.answer
 
 
