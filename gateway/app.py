@@ -63,7 +63,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        workers = runtimes or open_runtimes(settings, metrics)
+        workers = runtimes or open_runtimes(settings, metrics, lambda model: catalogue.specs.get(model))
         latencies = Latencies()
         health = Health(workers, warm_up_requests=settings.warm_up_requests)
         disagreements = Disagreements(settings.disagreements, database, metrics=metrics)

@@ -65,7 +65,7 @@ class Outliers:
         begin_s = self._clock()
         try:
             for _ in range(TRIALS):
-                await replica.worker.infer(model, black, deadline=Deadline.after_ms(_TRIAL_MS))
+                await replica.ask(model, black, deadline=Deadline.after_ms(_TRIAL_MS))
         except RuntimeFault as error:
             _log.info("replica_still_aside", address=replica.address, model=str(model), reason=str(error))
             return

@@ -12,8 +12,10 @@ from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
 from gateway.metrics import Ejection
+from gateway.runtimes import promise
 from gateway.runtimes.base import ModelRef, ModelStatus, Output, Runtime
 from gateway.runtimes.pace import Pace
+from gateway.runtimes.promise import SpecOf
 from gateway.runtimes.tls import Stamp
 
 HUNG_S = 1.5
@@ -35,6 +37,7 @@ class Replica:
         worker: Runtime,
         *,
         stamp: Stamp,
+        spec_of: SpecOf,
         ejected: Callable[[Ejection], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -42,6 +45,7 @@ class Replica:
         longer."""
         self.address = address
         self.worker = worker
+        self._spec_of = spec_of
         self.stamp = stamp
         self.inflight = 0
         self.turn = 0
@@ -87,7 +91,7 @@ class Replica:
                     async with asyncio.timeout(None) as patience:
                         calls[patience] = begin_s
                         try:
-                            output = await self.worker.infer(model, image, deadline=deadline)
+                            output = await self.ask(model, image, deadline=deadline)
                         finally:
                             del calls[patience]
                 except TimeoutError:
@@ -106,6 +110,13 @@ class Replica:
         self.errors_in_a_row[model] = 0
         self._heard(model)
         self.paces[model].add(self._clock() - begin_s, self._clock())
+        return output
+
+    async def ask(self, model: ModelRef, image: ImageTensor, *, deadline: Deadline) -> Output:
+        """As `infer`, without a trace of it. Raises RuntimeFailed too for tensors that the model does not promise."""
+        output = await self.worker.infer(model, image, deadline=deadline)
+        if (spec := self._spec_of(model)) is not None:
+            promise.keep(spec, output.tensors)
         return output
 
     def poll(self, model: ModelRef) -> asyncio.Task[ModelStatus]:

@@ -20,6 +20,7 @@ from gateway.runtimes import tls
 from gateway.runtimes.addresses import Addresses, SettingsT
 from gateway.runtimes.base import ModelRef, ModelStatus, Output, Runtime, State
 from gateway.runtimes.outliers import Outliers
+from gateway.runtimes.promise import SpecOf
 from gateway.runtimes.replica import HUNG_S, Replica
 from gateway.runtimes.warm_up import warm_up
 from gateway.settings import InvalidSettings
@@ -30,7 +31,8 @@ _log = structlog.get_logger(__name__)
 _LOAD_EVERY_S = 10.0
 _LOAD_TIMEOUT_MS = 600_000
 _PATIENCE_S = HUNG_S + 0.05
-"""For so long a status is waited for: then whoever has not answered is known to hang."""
+"""For so long, and then for _GRACE_S more, a status is waited for: then whoever has not answered is known to hang."""
+_GRACE_S = 0.1
 _BEST_FIRST: tuple[State, ...] = ("ready", "loading", "absent", "failed", "unavailable")
 
 
@@ -49,6 +51,7 @@ class Replicas(Generic[SettingsT]):
         addresses: Addresses[SettingsT],
         open_worker: Callable[[SettingsT], Runtime],
         *,
+        spec_of: SpecOf,
         warm_up_requests: int,
         metrics: Metrics,
         patience_s: float = _PATIENCE_S,
@@ -59,6 +62,7 @@ class Replicas(Generic[SettingsT]):
         self.name = name
         self._addresses = addresses
         self._open_worker = open_worker
+        self._spec_of = spec_of
         self._warm_up_requests = warm_up_requests
         self._patience_s = patience_s
         self._clock = clock
@@ -126,7 +130,9 @@ class Replicas(Generic[SettingsT]):
         polls = [each.poll(model) for each in replicas]
         # Who hangs is not waited for, unless all do.
         waited = [poll for poll, each in zip(polls, replicas, strict=True) if not each.hung] or polls
-        await asyncio.wait(waited, timeout=min(self._patience_s, deadline.remaining_s()))
+        _, late = await asyncio.wait(waited, timeout=min(self._patience_s, deadline.remaining_s()))
+        if late:  # what came while this process itself stood still is read first
+            await asyncio.wait(late, timeout=min(_GRACE_S, self._patience_s))
         statuses = [self._status(each, model, poll) for each, poll in zip(replicas, polls, strict=True)]
         for replica, status in zip(replicas, statuses, strict=True):
             if status.state == "ready":
@@ -228,7 +234,14 @@ class Replicas(Generic[SettingsT]):
             _log.error("replica_not_opened", runtime=self.name, address=address, reason=str(error))
             return None
         _log.info("replica_found", runtime=self.name, address=address)
-        return Replica(address, worker, stamp=stamp, ejected=partial(self._ejected, address), clock=self._clock)
+        return Replica(
+            address,
+            worker,
+            stamp=stamp,
+            spec_of=self._spec_of,
+            ejected=partial(self._ejected, address),
+            clock=self._clock,
+        )
 
     def _ejected(self, address: str, why: Ejection) -> None:
         self._ejections[why].inc()

@@ -14,6 +14,7 @@ from gateway.agreement import Compared
 from gateway.deadline import Deadline
 from gateway.errors import RuntimeFailed
 from gateway.images.geometry import Geometry
+from gateway.runtimes import promise
 from gateway.runtimes.base import Tensors
 from modelkit.spec import ModelSpec, Tolerances
 
@@ -72,16 +73,9 @@ def checked(spec: ModelSpec, tensors: Tensors) -> dict[str, NDArray[np.float32]]
 
     Raises RuntimeFailed where they are not what `spec` promises.
     """
-    for name, output in spec.outputs.items():
-        tensor = tensors.get(name)
-        if tensor is None:
-            has = ", ".join(sorted(tensors))[:200] or "none"
-            raise RuntimeFailed(f"The runtime's answer lacks the tensor {name!r}; it has {has}.")
-        if tensor.dtype != np.float32 or tensor.shape != (1, *output.shape):
-            raise RuntimeFailed(
-                f"The runtime's tensor {name!r} is {tensor.dtype} {list(tensor.shape[:10])}, "
-                f"not float32 {[1, *output.shape]}."
-            )
+    promise.keep(spec, tensors)
+    for name in spec.outputs:
+        tensor = tensors[name]
         # Written so that NaN is refused, too.
         if not (tensor.max(initial=0) < LARGEST and tensor.min(initial=0) > -LARGEST):
             raise RuntimeFailed(f"The runtime's tensor {name!r} holds NaN, infinite or senselessly large values.")

@@ -15,6 +15,7 @@ from gateway.runtimes.base import ModelRef, ModelStatus
 from gateway.runtimes.replicas import Replicas
 from gateway.settings import TorchSettings
 from tests.fakes.runtimes import FakeRuntime
+from tests.support.packages import digits_spec
 
 DIGITS = ModelRef("digits", 1)
 PICTURE = np.zeros((1, 32, 32, 3), np.uint8)
@@ -41,6 +42,7 @@ class Workers:
             "torch",
             Addresses(TorchSettings(address=address), resolve=resolve, clock=self.clock),
             self.open,
+            spec_of={DIGITS: digits_spec()}.get,
             warm_up_requests=WARM_UP_REQUESTS,
             metrics=Metrics(self.registry),
             patience_s=0.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import numpy as np
 import pytest
 
 from gateway.breaker import FAILURES, OPEN_S
@@ -177,15 +178,19 @@ async def test_at_most_half_are_set_aside_and_never_the_only_one() -> None:
     assert workers.metric("tandem_replicas_usable") == 2
 
 
-async def test_a_worker_that_fails_on_everything_is_set_aside_until_it_does_not() -> None:
+@pytest.mark.parametrize("how", ["fails", "answers wrongly"])
+async def test_a_worker_that_fails_on_everything_is_set_aside_until_it_does_not(how: str) -> None:
     workers = await serving(FIRST, SECOND)
-    workers.fakes[FIRST].error = RuntimeFailed("It is broken.")
+    if how == "fails":
+        workers.fakes[FIRST].error = RuntimeFailed("It is broken.")
+    else:
+        workers.fakes[FIRST].tensors = {"scores": np.zeros((1, 9), np.float32)}
     for _ in range(2 * FAILURES):
         with contextlib.suppress(RuntimeFailed):
             await workers.infer()
     await workers.status()
     await workers.infer(4)
-    workers.fakes[FIRST].error = None
+    workers.fakes[FIRST].error = workers.fakes[FIRST].tensors = None
     workers.now_s += AGAIN_S
     await workers.status()
     assert workers.metric("tandem_replicas_usable") == 1  # as of before its trial

@@ -79,7 +79,7 @@ class Client:
     def __init__(self, worker: Worker, **files: object) -> None:
         address = f"127.0.0.1:{worker.port}"
         torch = {"address": address, "management_address": address} | {name: str(each) for name, each in files.items()}
-        self._runtimes = open_runtimes(Settings(torch=torch), Metrics(CollectorRegistry()))
+        self._runtimes = open_runtimes(Settings(torch=torch), Metrics(CollectorRegistry()), lambda _: None)
 
     async def __aenter__(self) -> Client:
         return self
