@@ -1,13 +1,15 @@
 """What clients notice of workers that fail, on real workers: `python -m loadtests.prove_faults` (`make prove-faults`).
 
 A stack of its own, beside any other, under a steady load. The worker of one runtime is killed, restarted or stopped
-(SIGSTOP); or a proxy between the gateway and it closes its port, makes it ten times slower, or makes its answers
-errors, of the wrong shape or of the wrong type; for each runtime, under a fixed policy and with failover.
-What must hold:
+(SIGSTOP); or a proxy between the gateway and it closes its port, says nothing any more, makes it ten times slower, or
+makes its answers errors, of the wrong shape or of the wrong type. All that for each runtime, under a fixed policy, with
+failover, and, where a proxy does it, with a fixed policy and a second worker that is well. What must hold:
 
 - no answer is a 500, none is missing, and none comes later than its deadline;
 - the worker's first good answer comes within 5 s of its being back, without anybody touching the gateway;
-- with failover no more requests fail than were under way when the fault began.
+- with failover no more requests fail than were under way when the fault began;
+- with a second worker, besides those, five that make the fault known, and one a second that tries again; and in the
+  last second of the fault the worker is left out.
 """
 
 from __future__ import annotations
@@ -18,33 +20,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.faults.cell import Cell, Outcome, run
-from loadtests.faults.load import PATIENCE_S
-from loadtests.faults.workers import FAULTS, PROXIED, workers_of
+from loadtests.faults.cell import Cell, Outcome, cells, run
+from loadtests.faults.workers import FAULTS, scene_of
 from modelkit.spec import RUNTIME_NAMES
 from tests.support.stack import ROOT, Stack, running_stack
 
 
-async def prove(stack: Stack, cells: Sequence[Cell], *, hold_s: float) -> list[Outcome]:
+async def prove(stack: Stack, chosen: Sequence[Cell], *, hold_s: float) -> list[Outcome]:
     """What becomes of the cells, one after the other."""
-    headers = {"authorization": f"Bearer {(stack.var / 'admin.key').read_text().strip()}"}
-    outcomes = []
-    async with (
-        workers_of(stack) as (workers, proxied_url),
-        httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=PATIENCE_S) as direct,
-        httpx.AsyncClient(base_url=proxied_url, headers=headers, timeout=PATIENCE_S) as proxied,
-    ):
-        for cell in cells:
-            client = proxied if cell.fault in PROXIED else direct
-            outcomes.append(await run(cell, workers[cell.runtime], client, hold_s=hold_s))
-    return outcomes
+    async with scene_of(stack) as scene:
+        return [await run(cell, scene, hold_s=hold_s) for cell in chosen]
 
 
 def show(outcomes: Sequence[Outcome], console: Console) -> None:
@@ -55,7 +45,7 @@ def show(outcomes: Sequence[Outcome], console: Console) -> None:
         table.add_row(
             cell.fault,
             cell.runtime,
-            "failover" if cell.failover else "fixed",
+            cell.policy,
             str(each.requests),
             str(each.codes.get("ok", 0)),
             failed or "none",
@@ -75,19 +65,14 @@ def main() -> None:
     parser.add_argument("--fault", choices=FAULTS, action="append", help="only this one; may be repeated")
     parser.add_argument("--runtime", choices=RUNTIME_NAMES, action="append", help="only this one")
     options = parser.parse_args()
-    cells = [
-        Cell(fault, runtime, failover)
-        for fault, runtime, failover in product(
-            options.fault or FAULTS, options.runtime or RUNTIME_NAMES, (False, True)
-        )
-    ]
+    chosen = list(cells(options.fault or FAULTS, options.runtime or RUNTIME_NAMES))
     with tempfile.TemporaryDirectory() as folder:
         var = Path(folder) / "var"
         build = [sys.executable, "-m", "modelkit", "build", f"--store={var / 'store'}", f"--serving={var / 'serving'}"]
         subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         with running_stack(var) as stack:
             stack.wait_until_ready()
-            outcomes = asyncio.run(prove(stack, cells, hold_s=options.hold))
+            outcomes = asyncio.run(prove(stack, chosen, hold_s=options.hold))
     show(outcomes, Console(width=160))
     sys.exit(1 if any(each.faults for each in outcomes) else 0)
 

@@ -47,18 +47,19 @@ class Outliers:
             others = [each for each in able if each is not replica and model not in each.set_aside]
             if room <= 0 or not others:
                 return
-            usual, mean_s = self._usual(replica, model, serving), replica.paces[model].mean_s
+            usual, typical_s = self._usual(replica, model, serving), replica.paces[model].typical_s(self._clock())
             if replica.fails(model) and not all(each.fails(model) for each in others):
                 replica.put_aside(model, "errors", self._clock() + AGAIN_S)
                 room -= 1
-            elif mean_s is not None and usual and slow(mean_s, usual):
+            elif typical_s is not None and usual and slow(typical_s, usual):
                 replica.put_aside(model, "slow", self._clock() + AGAIN_S)
                 room -= 1
 
     def _usual(self, replica: Replica, model: ModelRef, serving: Sequence[Replica]) -> list[float]:
         """What the others take, as far as it is known."""
-        others = (each.paces[model].mean_s for each in serving if each is not replica and model not in each.set_aside)
-        return [each for each in others if each is not None]
+        others = [each for each in serving if each is not replica and model not in each.set_aside]
+        known = (each.paces[model].typical_s(self._clock()) for each in others)
+        return [each for each in known if each is not None]
 
     async def _try(self, replica: Replica, model: ModelRef, usual: Sequence[float], size: tuple[int, int]) -> None:
         black = np.zeros((1, *size, 3), dtype=np.uint8)

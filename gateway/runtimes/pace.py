@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from statistics import median
 
-_DECAY_S = 30.0
-"""After so long an answer counts 1/e of what it counted at first."""
 ENOUGH = 20
-"""So many recent answers make a worker's pace known."""
+"""The newest answers tell, so many, so that a worker that becomes slow is seen to be, however fast it was before."""
+_RECENT_S = 30.0
+"""If they came in that time."""
 SLOW_TIMES = 4.0
 """A worker is slow that takes so many times what the others take."""
 NOISE_S = 0.005
@@ -18,30 +19,30 @@ NOISE_S = 0.005
 
 class Pace:
     def __init__(self) -> None:
-        self._seconds = 0.0
-        self._weight = 0.0
-        self._slowest_s = 0.0
-        self._seen_s = -math.inf
+        self._answers: deque[tuple[float, float]] = deque(maxlen=ENOUGH)
+        self._slowest_s = math.inf
 
     def add(self, seconds: float, now_s: float) -> None:
-        kept = math.exp((self._seen_s - now_s) / _DECAY_S)
-        self._seconds = self._seconds * kept + seconds
-        self._weight = self._weight * kept + 1
-        self._slowest_s = max(self._slowest_s * kept, seconds)
-        self._seen_s = now_s
+        if self._answers:
+            self._slowest_s *= math.exp((self._answers[-1][0] - now_s) / _RECENT_S)
+            self._slowest_s = max(self._slowest_s, seconds)
+        else:
+            self._slowest_s = seconds
+        self._answers.append((now_s, seconds))
 
-    @property
-    def mean_s(self) -> float | None:
-        """None where too few answers have come lately."""
-        return self._seconds / self._weight if self._weight >= ENOUGH else None
+    def typical_s(self, now_s: float) -> float | None:
+        """What half of the newest answers took at most: one that was late is no sign. None where too few have come."""
+        if len(self._answers) < ENOUGH or self._answers[0][0] < now_s - _RECENT_S:
+            return None
+        return median(seconds for _, seconds in self._answers)
 
     @property
     def slowest_s(self) -> float:
         """About the longest that an answer has taken lately; infinite where none has come."""
-        return self._slowest_s if self._weight else math.inf
+        return self._slowest_s
 
 
-def slow(mean_s: float, others_s: Sequence[float]) -> bool:
-    """Whether `mean_s` is out of line with what the others take, at least one."""
+def slow(typical_s: float, others_s: Sequence[float]) -> bool:
+    """Whether `typical_s` is out of line with what the others take, at least one."""
     usual_s = median(others_s)
-    return mean_s > SLOW_TIMES * usual_s and mean_s > usual_s + NOISE_S
+    return typical_s > SLOW_TIMES * usual_s and typical_s > usual_s + NOISE_S

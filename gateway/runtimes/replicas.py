@@ -13,7 +13,7 @@ import structlog
 
 from gateway.breaker import OPEN_S, STATES
 from gateway.deadline import Deadline
-from gateway.errors import RuntimeFault, RuntimeUnavailable
+from gateway.errors import RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
 from gateway.metrics import Ejection, Metrics
 from gateway.runtimes import tls
@@ -96,6 +96,10 @@ class Replicas(Generic[SettingsT]):
         except RuntimeUnavailable:
             self._report()
             raise
+        except RuntimeFailed:
+            if replica.fails(model):  # before the next status: until then more pictures would fail
+                self._outliers.judge(model, self._serving(model), self._sizes[model])
+            raise
         finally:
             if replica.gone and not replica.inflight:
                 self._start(replica.close())
@@ -103,9 +107,12 @@ class Replicas(Generic[SettingsT]):
     def _none_known(self) -> RuntimeUnavailable:
         return RuntimeUnavailable(f"No worker of the {self.name} runtime is known. {self._addresses.why_none}")
 
+    def _serving(self, model: ModelRef) -> Sequence[Replica]:
+        return [each for each in self._replicas.values() if model in each.serves]
+
     def _able(self, model: ModelRef) -> Sequence[Replica]:
         # Where none is known to have it, one of them says why better than this end could.
-        return [each for each in self._replicas.values() if model in each.serves] or list(self._replicas.values())
+        return self._serving(model) or list(self._replicas.values())
 
     def _choose(self, model: ModelRef) -> Replica:
         able = self._able(model)
@@ -139,8 +146,7 @@ class Replicas(Generic[SettingsT]):
                 self._take_in(replica, model)
             elif not replica.hung:  # who is only slow to say so still has it
                 replica.serves.discard(model)
-        serving = [each for each in replicas if model in each.serves]
-        if serving:
+        if serving := self._serving(model):
             for replica, status in zip(replicas, statuses, strict=True):
                 if status.state == "absent":
                     self._load_there(replica, model)

@@ -1,4 +1,4 @@
-"""The real workers of a stack, a gateway that reaches them through proxies, and the faults of both."""
+"""The real workers of a stack, the gateways that reach them in several ways, and the faults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import httpx
 import psutil
@@ -19,26 +20,35 @@ from gateway.runtimes.base import ModelRef, Runtime
 from gateway.runtimes.tf import TfRuntime
 from gateway.runtimes.torch import TorchRuntime
 from gateway.settings import TfSettings, TorchSettings
-from modelkit.spec import RuntimeName
-from tests.fakes.proxy import Proxy, Spoil
+from loadtests.faults.load import PATIENCE_S
+from modelkit.spec import RUNTIME_NAMES, RuntimeName
+from tests.fakes.proxy import SPOILT, Proxy
 from tests.support.stack import HOST, ROOT, Stack, free_ports
 
 Fault = str
-SPOILT: tuple[Spoil, ...] = ("slow", "errors", "wrong shape", "wrong type")
-PROXIED: tuple[Fault, ...] = ("port closed", *SPOILT)
-FAULTS: tuple[Fault, ...] = ("killed", "restarted", "hung", *PROXIED)
+OF_PROCESS: tuple[Fault, ...] = ("killed", "restarted", "hung")
+OF_PROXY: tuple[Fault, ...] = ("port closed", *SPOILT)
+FAULTS = (*OF_PROCESS, *OF_PROXY)
 
 DIGITS = ModelRef("digits", 1)
-_PATIENCE_S = 90.0
+_START_PATIENCE_S = 90.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """A gateway, and the proxies through which it reaches the workers, if any."""
+
+    client: httpx.AsyncClient
+    proxies: Mapping[RuntimeName, Proxy]
+    """Of each runtime, the one to which faults happen."""
 
 
 class Worker:
-    """One runtime's real worker, its proxy, and a look at it that the gateway has no part in."""
+    """One runtime's real worker, looked at without the gateway."""
 
-    def __init__(self, runtime: RuntimeName, stack: Stack, proxy: Proxy) -> None:
+    def __init__(self, runtime: RuntimeName, stack: Stack) -> None:
         self.runtime = runtime
         self._stack = stack
-        self._proxy = proxy
         environment = stack.environment
         self._watcher: Runtime = (
             TorchRuntime(
@@ -53,9 +63,10 @@ class Worker:
         self._stopped: list[psutil.Process] = []
 
     async def close(self) -> None:
+        self._resume()
         await self._watcher.close()
 
-    async def strike(self, fault: Fault) -> None:
+    async def strike(self, fault: Fault, way: Way) -> None:
         """Make the fault."""
         match fault:
             case "killed" | "restarted":
@@ -67,72 +78,88 @@ class Worker:
                 for process in self._stopped:
                     process.suspend()
             case "port closed":
-                await self._proxy.shut()
-            case "slow" | "errors" | "wrong shape" | "wrong type":
-                self._proxy.spoil = fault
+                await way.proxies[self.runtime].shut()
+            case _:
+                way.proxies[self.runtime].spoil = fault
 
-    async def mend(self, fault: Fault) -> float:
+    async def mend(self, fault: Fault, way: Way) -> float:
         """Undo the fault; when the worker was back, by the monotonic clock.
 
         One that started anew is back once it says itself that it serves the model.
         """
         match fault:
             case "killed" | "restarted":
-                return await self._until_ready()
+                await until(self._serves, f"the {self.runtime} worker is back")
             case "hung":
-                while self._stopped:
-                    with suppress(psutil.NoSuchProcess):
-                        self._stopped.pop().resume()
+                self._resume()
             case "port closed":
-                await self._proxy.open()
+                await way.proxies[self.runtime].open()
             case _:
-                self._proxy.spoil = None
+                way.proxies[self.runtime].spoil = None
         return time.monotonic()
 
-    async def _until_ready(self) -> float:
-        begin_s = time.monotonic()
-        while time.monotonic() - begin_s < _PATIENCE_S:
-            with suppress(RuntimeFault):
-                if (await self._watcher.status(DIGITS, deadline=Deadline.after_ms(1000))).state == "ready":
-                    return time.monotonic()
-            await asyncio.sleep(0.05)
-        raise TimeoutError(f"The {self.runtime} worker is not back after {_PATIENCE_S:g} s.")
+    def _resume(self) -> None:
+        while self._stopped:
+            with suppress(psutil.NoSuchProcess):
+                self._stopped.pop().resume()
+
+    async def _serves(self) -> bool:
+        with suppress(RuntimeFault):
+            return (await self._watcher.status(DIGITS, deadline=Deadline.after_ms(1000))).state == "ready"
+        return False
+
+
+@dataclass(frozen=True)
+class Scene:
+    workers: Mapping[RuntimeName, Worker]
+    direct: Way
+    single: Way
+    """Each worker behind a proxy."""
+    pair: Way
+    """Each worker behind two proxies: to the gateway they are two workers."""
 
 
 @asynccontextmanager
-async def workers_of(stack: Stack) -> AsyncIterator[tuple[Mapping[RuntimeName, Worker], str]]:
-    """The workers, and the URL of a second gateway that reaches them through the proxies."""
-    environment = stack.environment
-    torch_port, management_port, tf_port, http_port = free_ports(4)
-    torch = Proxy(environment["TANDEM_TORCH__ADDRESS"], torch_port)
-    management = Proxy(environment["TANDEM_TORCH__MANAGEMENT_ADDRESS"], management_port)
-    tf = Proxy(environment["TANDEM_TF__ADDRESS"], tf_port)
-    workers: Mapping[RuntimeName, Worker] = {"torch": Worker("torch", stack, torch), "tf": Worker("tf", stack, tf)}
-    for proxy in (torch, management, tf):
-        await proxy.open()
-    moved = {
-        "TANDEM_HTTP__PORT": str(http_port),
-        "TANDEM_TORCH__ADDRESS": f"{HOST}:{torch_port}",
-        "TANDEM_TORCH__MANAGEMENT_ADDRESS": f"{HOST}:{management_port}",
-        "TANDEM_TF__ADDRESS": f"{HOST}:{tf_port}",
-    }
-    with (stack.var / "proxied.log").open("wb") as log:
-        command = [sys.executable, "-m", "gateway"]
-        process = await asyncio.create_subprocess_exec(
-            *command, env=environment | moved, cwd=ROOT, stdout=log, stderr=asyncio.subprocess.STDOUT
-        )
-        try:
-            yield workers, f"http://{HOST}:{http_port}"
-        finally:
-            process.terminate()
-            await process.wait()
-            for worker in workers.values():
-                await worker.close()
-            for proxy in (torch, management, tf):
-                await proxy.close()
+async def scene_of(stack: Stack) -> AsyncIterator[Scene]:
+    async with AsyncExitStack() as held:
+        workers = {name: Worker(name, stack) for name in RUNTIME_NAMES}
+        for worker in workers.values():
+            held.push_async_callback(worker.close)
+        direct = Way(await held.enter_async_context(_client(stack, stack.url)), {})
+        yield Scene(workers, direct, await _proxied(stack, held, 1), await _proxied(stack, held, 2))
 
 
-async def until(wanted: Callable[[], Awaitable[bool]], what: str, *, patience_s: float = _PATIENCE_S) -> None:
+async def _proxied(stack: Stack, held: AsyncExitStack, count: int) -> Way:
+    """A gateway that reaches each worker through so many proxies."""
+    moved, proxies = {}, {}
+    for name in ("TORCH__ADDRESS", "TORCH__MANAGEMENT_ADDRESS", "TF__ADDRESS"):
+        ports = free_ports(count)
+        moved[f"TANDEM_{name}"] = ",".join(f"{HOST}:{port}" for port in ports)
+        proxies[name] = [Proxy(stack.environment[f"TANDEM_{name}"], port) for port in ports]
+        for proxy in proxies[name]:
+            held.push_async_callback(proxy.close)
+            await proxy.open()
+    (port,) = free_ports(1)
+    log = held.enter_context((stack.var / f"gateway-{count}.log").open("wb"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway"),
+        env=stack.environment | moved | {"TANDEM_HTTP__PORT": str(port)},
+        cwd=ROOT,
+        stdout=log,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    held.push_async_callback(process.wait)
+    held.callback(process.terminate)
+    client = await held.enter_async_context(_client(stack, f"http://{HOST}:{port}"))
+    return Way(client, {"torch": proxies["TORCH__ADDRESS"][0], "tf": proxies["TF__ADDRESS"][0]})
+
+
+def _client(stack: Stack, url: str) -> httpx.AsyncClient:
+    headers = {"authorization": f"Bearer {(stack.var / 'admin.key').read_text().strip()}"}
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S)
+
+
+async def until(wanted: Callable[[], Awaitable[bool]], what: str, *, patience_s: float = _START_PATIENCE_S) -> None:
     """Raises TimeoutError with `what` was waited for."""
     begin_s = time.monotonic()
     while not await wanted():
@@ -148,4 +175,4 @@ async def ready(client: httpx.AsyncClient) -> bool:
     except httpx.TransportError:
         return False
     states = models.get("digits", {})
-    return {states.get(name, {}).get("state") for name in ("torch", "tf")} == {"ready"}
+    return {states.get(name, {}).get("state") for name in RUNTIME_NAMES} == {"ready"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -18,7 +18,7 @@ from proto.methods import PREDICT, PREDICTIONS
 
 Answer = Callable[[str, bytes, float | None], Awaitable[bytes]]
 """What a method, by its path, answers to a request, within so many seconds. Raises AioRpcError."""
-Spoil = Literal["slow", "errors", "wrong shape", "wrong type"]
+SPOILT = ("silent", "slow", "errors", "wrong shape", "wrong type")
 
 TIMES_SLOWER = 10
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
@@ -44,10 +44,15 @@ class AnyMethod(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # at run tim
 
 
 class Proxy:
-    """Passes everything on to `target`, host:port. `spoil` says what becomes of inferences meanwhile."""
+    """Passes everything on to `target`, host:port."""
 
     def __init__(self, target: str, port: int) -> None:
-        self.spoil: Spoil | None = None
+        self.spoil: str | None = None
+        """One of SPOILT: for `silent` nothing at all is answered any more."""
+        self.asked_s: list[float] = []
+        """When pictures came, by the monotonic clock, but black ones: those are the gateway's own."""
+        self.answered_s: list[float] = []
+        """When they were answered, well."""
         self._address = f"127.0.0.1:{port}"
         self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
         self._server: grpc.aio.Server | None = None
@@ -69,26 +74,41 @@ class Proxy:
         await self._channel.close(grace=None)
 
     async def _pass(self, path: str, request: bytes, timeout_s: float | None) -> bytes:
-        begin_s = time.perf_counter()
+        if self.spoil == "silent":
+            await asyncio.Event().wait()  # until the client gives up
+        inference = path in (PREDICT.path, PREDICTIONS.path)
+        users = inference and bool(_picture(path, request).strip(b"\0"))
+        begin_s = time.monotonic()
+        if users:
+            self.asked_s.append(begin_s)
         ask = self._channel.unary_unary(path, request_serializer=None, response_deserializer=None)
         answer: bytes = await ask(request, timeout=timeout_s)
-        if path not in (PREDICT.path, PREDICTIONS.path):
+        if not inference:
             return answer
         match self.spoil:
             case "slow":
-                await asyncio.sleep((TIMES_SLOWER - 1) * (time.perf_counter() - begin_s))
+                await asyncio.sleep((TIMES_SLOWER - 1) * (time.monotonic() - begin_s))
             case "errors":
                 raise _error()
             case "wrong shape":
                 return _changed(path, answer, lambda tensor: tensor[:, :-1])
             case "wrong type":
                 return _changed(path, answer, lambda tensor: tensor.astype(np.float64))
+        if users:
+            self.answered_s.append(time.monotonic())
         return answer
 
 
 def _error() -> grpc.aio.AioRpcError:
     nothing = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "It broke, as it was told to.", None)
+
+
+def _picture(path: str, request: bytes) -> bytes:
+    """The bytes of the tensor in it."""
+    if path == PREDICTIONS.path:
+        return PREDICTIONS.request.FromString(request).input["image"]
+    return PREDICT.request.FromString(request).inputs["image"].tensor_content
 
 
 def _changed(path: str, answer: bytes, change: Callable[[NDArray[Any]], NDArray[Any]]) -> bytes:

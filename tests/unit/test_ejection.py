@@ -185,11 +185,13 @@ async def test_a_worker_that_fails_on_everything_is_set_aside_until_it_does_not(
         workers.fakes[FIRST].error = RuntimeFailed("It is broken.")
     else:
         workers.fakes[FIRST].tensors = {"scores": np.zeros((1, 9), np.float32)}
-    for _ in range(2 * FAILURES):
-        with contextlib.suppress(RuntimeFailed):
+    failed = 0
+    for _ in range(4 * FAILURES):
+        try:
             await workers.infer()
-    await workers.status()
-    await workers.infer(4)
+        except RuntimeFailed:
+            failed += 1
+    assert failed == FAILURES  # without waiting for the next status
     workers.fakes[FIRST].error = workers.fakes[FIRST].tensors = None
     workers.now_s += AGAIN_S
     await workers.status()
