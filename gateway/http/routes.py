@@ -22,6 +22,7 @@ from gateway.http.context import RequestContext, context_of
 from gateway.http.keys import require_admin
 from gateway.http.models import ModelParam, version_states
 from gateway.http.parameters import CompareParameters, InferenceParameters, PredictParameters
+from gateway.http.presence import Presence
 from gateway.http.problems import PROBLEMS
 from gateway.inference import Question
 from gateway.metrics import Metrics
@@ -109,16 +110,17 @@ class Routes:
         other = plan.other or plan.primary
         with self._catalogue.using(question.spec), self._catalogue.using(other.spec):
             images = await self._receive(request, question)
-            answer = await self._service.predict(question, plan, images, context.clock)
-        context.worker = answer.worker
-        context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
-        if answer.role != "primary":
-            context.facts["role"] = answer.role
-        if answer.failed_over is not None:
-            context.facts["failover"] = f"{answer.failed_over.runtime}: {answer.failed_over.code}"
-        drawing = partial(drawings.predict_drawing, answer, media)
-        described = partial(answers.predict_answer, answer, context.request_id)
-        response = await self._serialize(context, question, media, drawing, described)
+            with Presence(request):
+                answer = await self._service.predict(question, plan, images, context.clock)
+                context.worker = answer.worker
+                context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
+                if answer.role != "primary":
+                    context.facts["role"] = answer.role
+                if answer.failed_over is not None:
+                    context.facts["failover"] = f"{answer.failed_over.runtime}: {answer.failed_over.code}"
+                drawing = partial(drawings.predict_drawing, answer, media)
+                described = partial(answers.predict_answer, answer, context.request_id)
+                response = await self._serialize(context, question, media, drawing, described)
         self._metrics.stage_seconds.labels(
             answer.spec.name, str(answer.spec.version), answer.runtime, answer.role, "serialize"
         ).observe(context.clock.seconds["serialize"], spans.exemplar())
@@ -140,12 +142,13 @@ class Routes:
         question = self._question(request, first.spec, parameters, media, "compare")
         with self._catalogue.using(first.spec), self._catalogue.using(second.spec):
             images = await self._receive(request, question)
-            comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
-        context.facts.update(runtime="both", images=len(images))
-        context.clock.lap("rpc")
-        drawing = partial(drawings.compare_drawing, comparison, media)
-        described = partial(answers.compare_answer, comparison, context.request_id)
-        return await self._serialize(context, question, media, drawing, described)
+            with Presence(request):
+                comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
+                context.facts.update(runtime="both", images=len(images))
+                context.clock.lap("rpc")
+                drawing = partial(drawings.compare_drawing, comparison, media)
+                described = partial(answers.compare_answer, comparison, context.request_id)
+                return await self._serialize(context, question, media, drawing, described)
 
     async def _serialize(
         self,
