@@ -224,7 +224,8 @@ def test_a_dropped_shadow_is_a_row_of_its_pair(
 async def test_shadows_that_are_given_up_when_the_gateway_stops_are_written_all_the_same(
     tmp_path: Path, fakes: Fakes
 ) -> None:
-    fakes["tf"].hold = asyncio.Event()
+    fakes["tf"].hold, asked = asyncio.Event(), asyncio.Event()
+    fakes["tf"].called = asked.set
     write_store(tmp_path / "store", 1, 2)
     app = create_app(Settings(var=tmp_path, warm_up_requests=0, shadow=ShadowSettings(max_inflight=1)), fakes)
     async with app.router.lifespan_context(app):
@@ -233,9 +234,7 @@ async def test_shadows_that_are_given_up_when_the_gateway_stops_are_written_all_
             await client.put("/v1/models/digits/routing", json=SHADOW, headers=headers)
             for _ in range(2):
                 assert (await client.post(PREDICT, files=PICTURE)).status_code == 200
-            async with asyncio.timeout(30):
-                while fakes["tf"].running != 1:
-                    await asyncio.sleep(0)
+        await asyncio.wait_for(asked.wait(), 30)
     rows = read(tmp_path / "tandem.db")
     first, second = (row for row in rows if row["side"] == 0)
     under_way, waiting = (
