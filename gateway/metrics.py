@@ -86,6 +86,18 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.decoding = Gauge(
+            "tandem_decoding",
+            "Requests whose pictures are decoded now, or next.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.decode_queue_depth = Gauge(
+            "tandem_decode_queue_depth",
+            "Requests that wait for their pictures to be decoded.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.replicas = Gauge(
             "tandem_replicas",
             "Workers of the runtime that the gateway knows now.",

@@ -70,7 +70,7 @@ class RuntimeSettings(_Section):
     max_inflight: int = Field(64, gt=0)
     """Most pictures at this runtime at once, from all gateway processes together."""
     max_queue: int = Field(256, ge=0)
-    """Most requests waiting for places; then 429."""
+    """Most requests waiting for places, of all gateway processes together; then 429."""
 
 
 class WorkerSettings(RuntimeSettings):

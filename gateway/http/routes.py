@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -108,6 +109,7 @@ class Routes:
         plan = self._routing.plan(model, runtime=runtime, version=parameters.version, key=key)
         question = self._question(request, plan.primary.spec, parameters, media, plan.policy)
         other = plan.other or plan.primary
+        self._service.check(question, plan)
         with self._catalogue.using(question.spec), self._catalogue.using(other.spec):
             images = await self._receive(request, question)
             with Presence(request):
@@ -140,6 +142,7 @@ class Routes:
         first, second = self._routing.pair(model, parameters.targets, version=parameters.version)
         sides = dict(zip(parameters.targets.names, (first, second), strict=True))
         question = self._question(request, first.spec, parameters, media, "compare")
+        self._service.check_comparison(question, sides)
         with self._catalogue.using(first.spec), self._catalogue.using(second.spec):
             images = await self._receive(request, question)
             with Presence(request):
@@ -211,7 +214,8 @@ class Routes:
         context.facts["version"] = spec.version
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
-        deadline = Deadline.after_ms(timeout_ms)
+        # From when the request arrived: whatever has been done for it since is part of its time.
+        deadline = Deadline(time.monotonic() - context.clock.elapsed_s() + timeout_ms / 1000)
         defaults = TASKS[spec.task].defaults(spec)
         asked = Limits(
             most=defaults.most if parameters.top_k is None else parameters.top_k,
