@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from itertools import permutations
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.runtimes.base import Output
 from gateway.spans import Exemplar
@@ -44,6 +45,12 @@ class Metrics:
         # One more series for each counter and histogram, which nothing reads. The library has no switch but this one.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
+        self.shared = values.ValueClass._multiprocess
+        """Whether several processes have one /metrics: exemplars are then not kept."""
+        self.exposed = CollectorRegistry() if self.shared else registry
+        """What is said at /metrics: of all processes together."""
+        if self.shared:
+            MultiProcessCollector(self.exposed)  # type: ignore[no-untyped-call]
         self.requests = Counter(
             "tandem_requests",
             "Inference requests, by how they ended: ok, cancelled, or the code of the error.",

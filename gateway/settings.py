@@ -277,10 +277,11 @@ class InvalidSettings(Exception):
     """The environment holds a setting that is not valid. The message is one line that names each."""
 
 
-def read_settings() -> Settings:
-    """The settings in the environment. Raises InvalidSettings."""
+def read_settings(*, processes: int | None = None) -> Settings:
+    """The settings in the environment; `processes` of the gateway where it is given. Raises InvalidSettings."""
     try:
-        return Settings()
+        # What is given here is merged with what the environment says of the same section.
+        return Settings() if processes is None else Settings(http={"processes": processes})
     except ValidationError as error:
         lines = [
             f"TANDEM_{'__'.join(map(str, each['loc'])).upper()}: {each['msg']}; "

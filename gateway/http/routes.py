@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -200,7 +201,10 @@ class Routes:
             encode, media = choose_encoder(request.headers.get("accept", ""))
         except TypeError:  # how the library takes a version that is no number
             encode, media = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
-        return Response(encode(self._metrics.registry), media_type=media)
+        exposed = self._metrics.exposed
+        # The files of all processes are read and added up, which takes a while.
+        said = await asyncio.to_thread(encode, exposed) if self._metrics.shared else encode(exposed)
+        return Response(said, media_type=media)
 
     def _question(
         self,
