@@ -121,6 +121,7 @@ def jpeg(
 
 
 _DC = segment(0xDA, bytes((3, 1, 0, 2, 0x11, 3, 0x11, 0, 0, 1)))
+_ONE_OF_THREE = segment(0xDA, bytes((1, 1, 0, 0, 63, 0)))
 _TABLE = segment(0xC4, bytes((0x10, 1, *[0] * 15, 0xE0)))
 """A Huffman table of one code: nothing more in 2^14 blocks."""
 _AC = segment(0xDA, bytes((1, 1, 0, 1, 63, 2)))
@@ -146,6 +147,7 @@ JPEG: dict[str, Bomb] = {
     "as many scans as allowed": lambda: jpeg(
         SIDE, SIDE, progressive=True, scans=_DC + _TABLE + 99 * (_AC + _EMPTY_BLOCKS) + b"\xff\xd9"
     ),
+    "a million scans, not progressive": lambda: jpeg(SIDE, SIDE, scans=_filled(_ONE_OF_THREE)),
     "millions of tables between scans": lambda: jpeg(
         progressive=True, scans=_DC + _TABLE + _filled(segment(0xDD, b"\0\0"), UPLOAD - 10_000) + 200 * _AC
     ),

@@ -22,6 +22,7 @@ _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 """Markers without a segment."""
 _FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 """Baseline, extended and progressive; the last two with arithmetic coding."""
+_PROGRESSIVE = frozenset((0xC2, 0xCA))
 _OTHER_FRAMES = frozenset(range(0xC0, 0xD0)) - _FRAMES - {_DHT, _DAC}
 _TABLES = frozenset((_DQT, _DHT, _DAC, _DRI))
 
@@ -30,15 +31,17 @@ def essence(data: bytes) -> Essence:
     """Tables, frame and scans, and what says how the colours are coded. Raises InvalidImage, UnsupportedImage."""
     kept: list[bytes | memoryview] = [data[:2]]
     size, orientation, end = None, 1, 2
+    components, progressive = 0, False
     for _ in range(_MAX_SEGMENTS):
         marker, place, end = _segment(data, end)
         if marker in _ALONE:
             continue
         body = data[place + 2 : end]
         if marker == _SOS:
-            if size is None:
+            if size is None or not body:
                 raise corrupt()
-            _check_scans(data, place)
+            if progressive or body[0] < components:  # else there is one, and what follows it is not read
+                _check_scans(data, place)
             kept.append(memoryview(data)[place - 2 :])
             return Essence("JPEG", b"".join(kept), size, orientation)
         if marker in _OTHER_FRAMES:
@@ -49,6 +52,7 @@ def essence(data: bytes) -> Essence:
             if size is not None or len(body) < 6:
                 raise corrupt()
             size = int.from_bytes(body[3:5]), int.from_bytes(body[1:3])
+            components, progressive = body[5], marker in _PROGRESSIVE
         elif marker == _APP1 and body.startswith(b"Exif\x00\x00") and orientation == 1:
             orientation = orientation_of(body)
         wanted = marker in _FRAMES or marker in _TABLES
