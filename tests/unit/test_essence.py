@@ -3,95 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image
 
 from gateway.errors import InvalidImage, TandemError, UnsupportedImage
 from gateway.images.decode import decode, media_type, open_picture
 from gateway.images.essence.exif import orientation_of
 from tests.hostile.bombs import bmp, chunk, jpeg, png, segment, tiff
-from tests.support.pictures import corners, encode
+from tests.hostile.seeds import SECRET, pictures
 
-SECRET = b"a secret that no picture needs"
 ROOMY = 10_000_000
 
-
-def _noise(mode: str) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 255, (37, 53, 4), dtype=np.uint8)
-    image = Image.fromarray(pixels, "RGBA").resize((106, 74), Image.Resampling.BICUBIC)
-    return image if mode == "RGBA" else image.convert("RGB").convert(mode)
-
-
-def _files() -> Iterator[tuple[str, bytes]]:
-    """Of each format, in each way that Pillow can write it."""
-    profile = {"icc_profile": SECRET * 4000}
-    exif = Image.Exif()
-    exif[0x010E] = SECRET.decode()
-    for mode in ("L", "RGB", "CMYK"):
-        for options in ({}, {"progressive": True}, {"subsampling": 0, "optimize": True}, {"restart_marker_blocks": 2}):
-            comment = {"comment": SECRET, "exif": exif, "dpi": (72, 72)}
-            yield f"JPEG {mode} {options}", encode(_noise(mode), "JPEG", **options, **profile, **comment)
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Comment", SECRET.decode(), zip=False)
-    info.add_itxt("XML:com.adobe.xmp", SECRET.decode())
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        image = Image.fromarray(np.asarray(_noise("L")).astype(np.uint16) * 257) if mode == "I;16" else _noise(mode)
-        clear = {"transparency": 3} if mode in ("L", "P") else {}
-        yield f"PNG {mode}", encode(image, "PNG", pnginfo=info, exif=exif, **clear)
-    yield (
-        "PNG of several frames",
-        encode(_noise("RGB"), "PNG", save_all=True, append_images=[corners(106, 74)], pnginfo=info),
-    )
-    for mode in ("RGB", "RGBA"):
-        for options in ({"quality": 60}, {"lossless": True}):
-            yield f"WebP {mode} {options}", encode(_noise(mode), "WEBP", exif=exif, xmp=SECRET, **options, **profile)
-            yield (
-                f"WebP of several frames {mode} {options}",
-                encode(_noise(mode), "WEBP", save_all=True, append_images=[corners(106, 74)], exif=exif, **options),
-            )
-    for mode in ("1", "L", "P", "RGB", "RGBA"):
-        yield f"GIF {mode}", encode(_noise(mode), "GIF", comment=SECRET)
-        yield f"BMP {mode}", encode(_noise(mode), "BMP")
-    for disposal in range(4):
-        frames: dict[str, Any] = {"save_all": True, "append_images": [_noise("P"), _noise("RGBA")]}
-        yield (
-            f"GIF of several frames, {disposal}",
-            encode(
-                _noise("RGBA"),
-                "GIF",
-                disposal=disposal,
-                comment=SECRET,
-                transparency=1,
-                interlace=disposal % 2,
-                **frames,
-            ),
-        )
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"):
-        image = Image.fromarray(np.asarray(_noise("L")).astype(np.uint16) * 257) if mode == "I;16" else _noise(mode)
-        tags = TiffImagePlugin.ImageFileDirectory_v2()
-        tags[270] = SECRET.decode()
-        for compression in (None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "zstd"):
-            yield f"TIFF {mode} {compression}", encode(image, "TIFF", compression=compression, tiffinfo=tags)
-    for compression in ("group3", "group4", "tiff_ccitt"):
-        yield f"TIFF {compression}", encode(_noise("1"), "TIFF", compression=compression)
-    for mode in ("L", "RGB", "CMYK", "YCbCr"):
-        yield f"TIFF JPEG {mode}", encode(_noise(mode), "TIFF", compression="jpeg")
-    yield "TIFF YCbCr", encode(_noise("YCbCr"), "TIFF", compression="tiff_lzw")
-    yield "TIFF strips", encode(_noise("RGB"), "TIFF", strip_size=1000)
-    yield "TIFF predictor", encode(_noise("RGB"), "TIFF", compression="tiff_lzw", tiffinfo={317: 2})
-    yield (
-        "TIFF of several pages",
-        encode(_noise("RGB"), "TIFF", save_all=True, append_images=[corners()], tiffinfo=tags),
-    )
-    yield "BigTIFF", encode(_noise("RGB"), "TIFF", big_tiff=True, tiffinfo=tags)
-    yield "BigTIFF LZW", encode(_noise("RGB"), "TIFF", big_tiff=True, compression="tiff_lzw")
-
-
-FILES = dict(_files())
+FILES = pictures()
 
 
 def _as_pillow_has_it(data: bytes) -> Image.Image:
