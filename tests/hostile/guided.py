@@ -2,7 +2,8 @@
 `python -m tests.hostile.guided --seconds 300`.
 
 The mutants are those of `tests.hostile.mutations` and libFuzzer's own in turn; those that reach something new become
-seeds. It ends with an error at the first fault, at a picture that takes five seconds, and at 2 GB; the picture is saved.
+seeds. It ends with an error at the first fault, at a picture that takes five seconds, and at 2 GB; the picture is
+saved.
 """
 
 from __future__ import annotations
