@@ -27,6 +27,7 @@ from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
 from gateway.http.routing import RoutingRoutes
 from gateway.http.scaling import ScalingRoutes
+from gateway.job_files import JobFiles
 from gateway.jobs import Jobs
 from gateway.latencies import Latencies
 from gateway.metrics import Metrics
@@ -106,7 +107,7 @@ def create_app(
             metrics=metrics,
             admin_key=admin_key,
         )
-        jobs = Jobs(settings.store, settings.serving)
+        jobs = Jobs(settings.store, settings.serving, JobFiles(settings.jobs))
         comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies)
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)

@@ -316,6 +316,11 @@ class Settings(BaseSettings):
         return re.sub(r"^postgresql://", "postgresql+psycopg://", url)
 
     @property
+    def jobs(self) -> Path:
+        """Additions and proofs that this gateway's processes have started."""
+        return self.var / "jobs"
+
+    @property
     def logs(self) -> Path:
         """One log file for each process of the embedded stack."""
         return self.var / "logs"

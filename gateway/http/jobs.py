@@ -14,7 +14,8 @@ from gateway.catalogue import Catalogue
 from gateway.http.keys import require_admin
 from gateway.http.models import ModelParam
 from gateway.http.problems import PROBLEMS
-from gateway.jobs import Job, Jobs
+from gateway.job_files import Job
+from gateway.jobs import Jobs
 from modelkit.request import AddRequest, VerifyRequest
 
 

@@ -85,6 +85,23 @@ def test_a_policy_set_at_one_process_is_followed_by_the_other(tmp_path: Path) ->
         wait(gateway, lambda: {predict(client).json()["runtime"] for client in clients} == {"tf"})
 
 
+def test_a_job_is_seen_by_every_process_and_one_at_a_time_runs(tmp_path: Path) -> None:
+    nobody = {"TANDEM_TORCH__ADDRESS": f"{HOST}:9", "TANDEM_TF__ADDRESS": f"{HOST}:9"}
+    with two(tmp_path, **nobody) as gateway, spread(gateway) as clients:
+        key = {"authorization": f"Bearer {(tmp_path / 'admin.key').read_text().strip()}"}
+        started = clients[0].post("/v1/models/digits/verify", json={"version": 1}, headers=key)
+        assert started.status_code == 202
+        job = started.headers["location"]
+        for client in clients:
+            assert client.get(job, headers=key).json()["state"] == "running"
+            refused = client.post("/v1/models/digits/verify", json={"version": 1}, headers=key)
+            assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+            assert job in refused.json()["detail"]
+        wait(gateway, lambda: clients[0].get(job, headers=key).json()["state"] != "running")
+        assert len({client.get(job, headers=key).text for client in clients}) == 1
+        assert "TorchServe cannot take requests now" in clients[0].get(job, headers=key).json()["error"]
+
+
 def test_a_process_that_is_killed_takes_only_its_own_requests_along(tmp_path: Path) -> None:
     with two(tmp_path, "--latency-ms=20") as gateway, spread(gateway) as clients:
         for client in clients:
