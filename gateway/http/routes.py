@@ -179,11 +179,12 @@ class Routes:
         """The process answers."""
         return answers.LiveAnswer()
 
-    async def ready(self) -> Response:
-        """200 while at least one runtime can answer, else 503; the body says what each model is waiting for."""
+    async def ready(self, request: Request) -> Response:
+        """200 while at least one runtime can answer and the gateway is not stopping, else 503; the body says what each
+        model is waiting for."""
         catalogue = self._catalogue
         answer = answers.ReadyAnswer(
-            ready=self._health.ready,
+            ready=self._health.ready and not request.app.state.draining,
             models={name: version_states(catalogue.find(name), self._health) for name in catalogue},
             wanted={
                 name: version_states(catalogue.find(name, catalogue.wanted(name)), self._health)
