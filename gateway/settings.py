@@ -56,6 +56,10 @@ class LimitSettings(_Section):
     """Largest request body, in bytes, all images together; then 413."""
     max_pixels: int = Field(50_000_000, gt=0)
     """Largest picture, width × height, checked before it is decoded; then 413."""
+    max_inflight_bytes: int = Field(200_000_000, gt=0)
+    """Most bytes of uploads and input tensors that requests hold, in all gateway processes together; then 429."""
+    max_inflight_pixels: int = Field(50_000_000, gt=0)
+    """Most pixels of decoded pictures at once, in all gateway processes together; more wait up to their deadline."""
     max_images: int = Field(16, gt=0)
     """Most images in one request; then 422."""
     timeout_ms: int = Field(10_000, gt=0)

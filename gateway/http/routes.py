@@ -34,6 +34,7 @@ from gateway.service import Service
 from gateway.settings import Settings
 from gateway.tasks.base import Limits
 from gateway.tasks.table import TASKS
+from gateway.upload import Upload
 from modelkit.spec import ModelSpec
 
 KeyHeader = Annotated[
@@ -111,12 +112,16 @@ class Routes:
         question = self._question(request, plan.primary.spec, parameters, media, plan.policy)
         other = plan.other or plan.primary
         self._service.check(question, plan)
-        with self._catalogue.using(question.spec), self._catalogue.using(other.spec):
-            images = await self._receive(request, question)
+        with (
+            self._catalogue.using(question.spec),
+            self._catalogue.using(other.spec),
+            self._service.uploads.begin() as upload,
+        ):
+            images = await self._receive(request, question, upload)
             with Presence(request):
-                answer = await self._service.predict(question, plan, images, context.clock)
+                answer = await self._service.predict(question, plan, upload, context.clock)
                 context.worker = answer.worker
-                context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
+                context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=images)
                 if answer.role != "primary":
                     context.facts["role"] = answer.role
                 if answer.failed_over is not None:
@@ -144,11 +149,15 @@ class Routes:
         sides = dict(zip(parameters.targets.names, (first, second), strict=True))
         question = self._question(request, first.spec, parameters, media, "compare")
         self._service.check_comparison(question, sides)
-        with self._catalogue.using(first.spec), self._catalogue.using(second.spec):
-            images = await self._receive(request, question)
+        with (
+            self._catalogue.using(first.spec),
+            self._catalogue.using(second.spec),
+            self._service.uploads.begin() as upload,
+        ):
+            images = await self._receive(request, question, upload)
             with Presence(request):
-                comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
-                context.facts.update(runtime="both", images=len(images))
+                comparison = await self._service.compare(question, sides, upload, context.clock, parameters.mode)
+                context.facts.update(runtime="both", images=images)
                 context.clock.lap("rpc")
                 drawing = partial(drawings.compare_drawing, comparison, media)
                 described = partial(answers.compare_answer, comparison, context.request_id)
@@ -229,15 +238,17 @@ class Routes:
         origin = Origin(context.request_id, context.time, policy)
         return Question(spec, asked, deadline, origin, keep_originals=media in accept.PICTURES)
 
-    async def _receive(self, request: Request, question: Question) -> list[bytes]:
-        images = await read_images(request, self._settings, question.deadline)
-        if question.keep_originals and len(images) > 1:
+    async def _receive(self, request: Request, question: Question, upload: Upload) -> int:
+        """Read the pictures into `upload`; how many they are."""
+        await read_images(request, self._settings, question.deadline, upload)
+        count = len(upload.images)
+        if question.keep_originals and count > 1:
             raise NotAcceptable(
-                f"A drawing is of one picture; this request has {len(images)}. Send one at a time, or "
+                f"A drawing is of one picture; this request has {count}. Send one at a time, or "
                 "Accept: application/json."
             )
         context_of(request).clock.lap("receive")
-        return images
+        return count
 
 
 def _json(answer: BaseModel, *, status: int = 200) -> Response:
