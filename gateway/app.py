@@ -36,6 +36,7 @@ from gateway.reconciler import Reconciler
 from gateway.recording import RequestLog
 from gateway.router import Router
 from gateway.routing import Fixed, Target
+from gateway.runtimes import tls
 from gateway.runtimes.base import Runtime
 from gateway.runtimes.opening import open_runtimes
 from gateway.service import Service
@@ -51,6 +52,7 @@ def create_app(
 ) -> FastAPI:
     """The gateway as an ASGI application. `runtimes` takes the place of the real workers, `evidence` that of the
     statistics' process. Raises InvalidSettings."""
+    tls.check(settings)
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
     catalogue = Catalogue(settings.store)
@@ -61,7 +63,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        workers = runtimes or open_runtimes(settings, metrics)
+        workers = runtimes or open_runtimes(settings, metrics, lambda model: catalogue.specs.get(model))
         latencies = Latencies()
         health = Health(workers, warm_up_requests=settings.warm_up_requests)
         disagreements = Disagreements(settings.disagreements, database, metrics=metrics)
@@ -146,6 +148,8 @@ def create_app(
         # variables of its own.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
+    app.state.metrics = metrics
+    app.state.draining = False
     problems.install(app, metrics)
     app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error, tracer=tracer)
     return app

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -22,6 +24,7 @@ from gateway.http.context import RequestContext, context_of
 from gateway.http.keys import require_admin
 from gateway.http.models import ModelParam, version_states
 from gateway.http.parameters import CompareParameters, InferenceParameters, PredictParameters
+from gateway.http.presence import Presence
 from gateway.http.problems import PROBLEMS
 from gateway.inference import Question
 from gateway.metrics import Metrics
@@ -107,18 +110,20 @@ class Routes:
         plan = self._routing.plan(model, runtime=runtime, version=parameters.version, key=key)
         question = self._question(request, plan.primary.spec, parameters, media, plan.policy)
         other = plan.other or plan.primary
+        self._service.check(question, plan)
         with self._catalogue.using(question.spec), self._catalogue.using(other.spec):
             images = await self._receive(request, question)
-            answer = await self._service.predict(question, plan, images, context.clock)
-        context.worker = answer.worker
-        context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
-        if answer.role != "primary":
-            context.facts["role"] = answer.role
-        if answer.failed_over is not None:
-            context.facts["failover"] = f"{answer.failed_over.runtime}: {answer.failed_over.code}"
-        drawing = partial(drawings.predict_drawing, answer, media)
-        described = partial(answers.predict_answer, answer, context.request_id)
-        response = await self._serialize(context, question, media, drawing, described)
+            with Presence(request):
+                answer = await self._service.predict(question, plan, images, context.clock)
+                context.worker = answer.worker
+                context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
+                if answer.role != "primary":
+                    context.facts["role"] = answer.role
+                if answer.failed_over is not None:
+                    context.facts["failover"] = f"{answer.failed_over.runtime}: {answer.failed_over.code}"
+                drawing = partial(drawings.predict_drawing, answer, media)
+                described = partial(answers.predict_answer, answer, context.request_id)
+                response = await self._serialize(context, question, media, drawing, described)
         self._metrics.stage_seconds.labels(
             answer.spec.name, str(answer.spec.version), answer.runtime, answer.role, "serialize"
         ).observe(context.clock.seconds["serialize"], spans.exemplar())
@@ -138,14 +143,16 @@ class Routes:
         first, second = self._routing.pair(model, parameters.targets, version=parameters.version)
         sides = dict(zip(parameters.targets.names, (first, second), strict=True))
         question = self._question(request, first.spec, parameters, media, "compare")
+        self._service.check_comparison(question, sides)
         with self._catalogue.using(first.spec), self._catalogue.using(second.spec):
             images = await self._receive(request, question)
-            comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
-        context.facts.update(runtime="both", images=len(images))
-        context.clock.lap("rpc")
-        drawing = partial(drawings.compare_drawing, comparison, media)
-        described = partial(answers.compare_answer, comparison, context.request_id)
-        return await self._serialize(context, question, media, drawing, described)
+            with Presence(request):
+                comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
+                context.facts.update(runtime="both", images=len(images))
+                context.clock.lap("rpc")
+                drawing = partial(drawings.compare_drawing, comparison, media)
+                described = partial(answers.compare_answer, comparison, context.request_id)
+                return await self._serialize(context, question, media, drawing, described)
 
     async def _serialize(
         self,
@@ -173,11 +180,12 @@ class Routes:
         """The process answers."""
         return answers.LiveAnswer()
 
-    async def ready(self) -> Response:
-        """200 while at least one runtime can answer, else 503; the body says what each model is waiting for."""
+    async def ready(self, request: Request) -> Response:
+        """200 while at least one runtime can answer and the gateway is not stopping, else 503; the body says what each
+        model is waiting for."""
         catalogue = self._catalogue
         answer = answers.ReadyAnswer(
-            ready=self._health.ready,
+            ready=self._health.ready and not request.app.state.draining,
             models={name: version_states(catalogue.find(name), self._health) for name in catalogue},
             wanted={
                 name: version_states(catalogue.find(name, catalogue.wanted(name)), self._health)
@@ -193,7 +201,10 @@ class Routes:
             encode, media = choose_encoder(request.headers.get("accept", ""))
         except TypeError:  # how the library takes a version that is no number
             encode, media = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
-        return Response(encode(self._metrics.registry), media_type=media)
+        exposed = self._metrics.exposed
+        # The files of all processes are read and added up, which takes a while.
+        said = await asyncio.to_thread(encode, exposed) if self._metrics.shared else encode(exposed)
+        return Response(said, media_type=media)
 
     def _question(
         self,
@@ -207,7 +218,8 @@ class Routes:
         context.facts["version"] = spec.version
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
-        deadline = Deadline.after_ms(timeout_ms)
+        # From when the request arrived: whatever has been done for it since is part of its time.
+        deadline = Deadline(time.monotonic() - context.clock.elapsed_s() + timeout_ms / 1000)
         defaults = TASKS[spec.task].defaults(spec)
         asked = Limits(
             most=defaults.most if parameters.top_k is None else parameters.top_k,
