@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from gateway import log
 from gateway.app import create_app
-from gateway.http.keys import InvalidKeyFile
+from gateway.key_file import InvalidKeyFile
 from gateway.settings import InvalidSettings, Settings, read_settings, unfilled_batches
 
 _log = structlog.get_logger(__name__)
