@@ -153,6 +153,8 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     describe(app)
+    app.state.metrics = metrics
+    app.state.draining = False
     problems.install(app, metrics)
     app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error, tracer=tracer)
     return app

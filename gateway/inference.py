@@ -225,6 +225,8 @@ class Inference:
             inference.begin_rpc()
         # One call for each picture: the worker makes the batches.
         infer, model = self._runtimes[runtime].infer, ModelRef.of(question.spec)
+        if len(pictures) == 1:
+            return [await infer(model, pictures[0].tensor, deadline=question.deadline)]
         calls = [asyncio.ensure_future(infer(model, each.tensor, deadline=question.deadline)) for each in pictures]
         try:
             return await asyncio.gather(*calls)

@@ -197,6 +197,12 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.connections = Gauge(
+            "tandem_connections",
+            "Clients' connections that are open now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.tasks = Gauge(
             "tandem_tasks",
             "Tasks of the event loop that have not ended: a few always, and those of the requests under way.",

@@ -30,10 +30,25 @@ class HttpSettings(_Section):
     """Address the gateway listens on. `0.0.0.0` opens it to other machines."""
     port: Port = Field(8000, ge=0, le=65535)
     """Port the gateway listens on."""
+    header_timeout_s: float = Field(10.0, gt=0)
+    """Longest time for a request's first line and headers to arrive, in seconds; then 408."""
     body_timeout_s: float = Field(30.0, gt=0)
     """Longest time for a request's body to arrive, in seconds; then 408."""
+    keep_alive_s: float = Field(75.0, gt=0)
+    """How long a connection may be idle between two requests, in seconds: longer than the load balancer's own limit."""
+    max_connections: int = Field(2048, gt=0)
+    """Most connections at once, to all gateway processes together; then 503."""
+    drain_delay_s: float = Field(0.0, ge=0)
+    """After SIGTERM, how long `/readyz` says 503 while requests are still taken: so that a load balancer notices."""
+    drain_s: float = Field(10.0, gt=0)
+    """Longest time after that for what was accepted to be answered, in seconds; then 503."""
     processes: int = Field(1, ge=1, le=64)
     """Gateway processes that share the port. What is bounded for all of them together is divided by their number."""
+
+    @property
+    def stop_s(self) -> float:
+        """Longest that a gateway takes to end after SIGTERM, in seconds."""
+        return self.drain_delay_s + self.drain_s + 5.0
 
 
 class LimitSettings(_Section):

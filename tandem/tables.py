@@ -45,9 +45,13 @@ def predict_table() -> Table:
 
 
 def predict_row(table: Table, image: Path, answer: Json) -> None:
+    """The target that answered, and behind it the runtime that was to and why it did not, where that is another."""
     label, score, also = _best(answer["results"][0]["predictions"])
     total = f"{answer['timing_ms']['total']:.1f}"
-    table.add_row(str(image), f"{answer['runtime']}@{answer['version']}", label, score, also, total)
+    target = f"{answer['runtime']}@{answer['version']}"
+    if failed := answer.get("failover"):
+        target += f" [yellow](for {failed['from']}: {failed['code']})[/]"
+    table.add_row(str(image), target, label, score, also, total)
 
 
 def compare_table() -> Table:

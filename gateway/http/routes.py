@@ -22,6 +22,7 @@ from gateway.http.context import RequestContext, context_of
 from gateway.http.keys import Guard
 from gateway.http.models import ModelParam, version_states
 from gateway.http.parameters import CompareParameters, InferenceParameters, PredictParameters
+from gateway.http.presence import Presence
 from gateway.http.problems import PROBLEMS
 from gateway.inference import Question
 from gateway.metrics import Metrics
@@ -112,16 +113,17 @@ class Routes:
         other = plan.other or plan.primary
         with self._catalogue.using(question.spec), self._catalogue.using(other.spec):
             images = await self._receive(request, question)
-            answer = await self._service.predict(question, plan, images, context.clock)
-        context.worker = answer.worker
-        context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
-        if answer.role != "primary":
-            context.facts["role"] = answer.role
-        if answer.failed_over is not None:
-            context.facts["failover"] = f"{answer.failed_over.runtime}: {answer.failed_over.code}"
-        drawing = partial(drawings.predict_drawing, answer, media)
-        described = partial(answers.predict_answer, answer, context.request_id)
-        response = await self._serialize(context, question, media, drawing, described)
+            with Presence(request):
+                answer = await self._service.predict(question, plan, images, context.clock)
+                context.worker = answer.worker
+                context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
+                if answer.role != "primary":
+                    context.facts["role"] = answer.role
+                if answer.failed_over is not None:
+                    context.facts["failover"] = f"{answer.failed_over.runtime}: {answer.failed_over.code}"
+                drawing = partial(drawings.predict_drawing, answer, media)
+                described = partial(answers.predict_answer, answer, context.request_id)
+                response = await self._serialize(context, question, media, drawing, described)
         self._metrics.stage_seconds.labels(
             answer.spec.name, str(answer.spec.version), answer.runtime, answer.role, "serialize"
         ).observe(context.clock.seconds["serialize"], spans.exemplar())
@@ -143,12 +145,13 @@ class Routes:
         question = self._question(request, first.spec, parameters, media, "compare")
         with self._catalogue.using(first.spec), self._catalogue.using(second.spec):
             images = await self._receive(request, question)
-            comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
-        context.facts.update(runtime="both", images=len(images))
-        context.clock.lap("rpc")
-        drawing = partial(drawings.compare_drawing, comparison, media)
-        described = partial(answers.compare_answer, comparison, context.request_id)
-        return await self._serialize(context, question, media, drawing, described)
+            with Presence(request):
+                comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
+                context.facts.update(runtime="both", images=len(images))
+                context.clock.lap("rpc")
+                drawing = partial(drawings.compare_drawing, comparison, media)
+                described = partial(answers.compare_answer, comparison, context.request_id)
+                return await self._serialize(context, question, media, drawing, described)
 
     async def _serialize(
         self,
@@ -176,11 +179,12 @@ class Routes:
         """The process answers."""
         return answers.LiveAnswer()
 
-    async def ready(self) -> Response:
-        """200 while at least one runtime can answer, else 503; the body says what each model is waiting for."""
+    async def ready(self, request: Request) -> Response:
+        """200 while at least one runtime can answer and the gateway is not stopping, else 503; the body says what each
+        model is waiting for."""
         catalogue = self._catalogue
         answer = answers.ReadyAnswer(
-            ready=self._health.ready,
+            ready=self._health.ready and not request.app.state.draining,
             models={name: version_states(catalogue.find(name), self._health) for name in catalogue},
             wanted={
                 name: version_states(catalogue.find(name, catalogue.wanted(name)), self._health)
