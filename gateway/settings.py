@@ -70,6 +70,13 @@ class LimitSettings(_Section):
     """Threads that decode, resize and draw pictures and make masks, in each gateway process; 0: one for each CPU."""
 
 
+class KeySettings(_Section):
+    file: str = ""
+    """The file of API keys that `tandem keys` writes; empty: `keys.json` in `TANDEM_VAR`, if it is there."""
+    required: bool = False
+    """Whether `predict` and `read` need a key also while there is no file of keys."""
+
+
 def _host_and_port(address: str) -> tuple[str, str]:
     host, _, port = address.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), port
@@ -281,6 +288,7 @@ class Settings(BaseSettings):
     """Black pictures that a model version is shown, for at most 3 s, before it is called ready; 0: none."""
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
+    keys: KeySettings = KeySettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     workers: WorkersSettings = WorkersSettings()
@@ -333,6 +341,11 @@ class Settings(BaseSettings):
     def admin_key_file(self) -> Path:
         """The admin key, made at the first start, readable by its owner only."""
         return self.var / "admin.key"
+
+    @property
+    def keys_file(self) -> Path:
+        """The API keys; there need be none."""
+        return Path(self.keys.file) if self.keys.file else self.var / "keys.json"
 
 
 def unfilled_batches(settings: Settings) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -21,7 +21,7 @@ from gateway.health import Health
 from gateway.http import accept, answers, drawings
 from gateway.http.bodies import REQUEST_BODY, read_images
 from gateway.http.context import RequestContext, context_of
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam, version_states
 from gateway.http.parameters import CompareParameters, InferenceParameters, PredictParameters
 from gateway.http.presence import Presence
@@ -60,7 +60,7 @@ class Routes:
         catalogue: Catalogue,
         health: Health,
         metrics: Metrics,
-        admin_key: str,
+        guard: Guard,
     ) -> None:
         self._settings = settings
         self._service = service
@@ -70,6 +70,7 @@ class Routes:
         self._metrics = metrics
 
         self.router = router = APIRouter(responses=PROBLEMS)
+        predicts = guard.needs("predict")
         with_body = {"requestBody": REQUEST_BODY}
         as_picture = {"content": dict.fromkeys(accept.PICTURES, accept.PICTURE_SCHEMA)}
         router.add_api_route(
@@ -78,6 +79,7 @@ class Routes:
             methods=["POST"],
             responses={200: {"model": answers.PredictAnswer, **as_picture}},
             openapi_extra=with_body,
+            route_class_override=predicts,
         )
         router.add_api_route(
             "/v1/models/{model}/compare",
@@ -85,13 +87,14 @@ class Routes:
             methods=["POST"],
             responses={200: {"model": answers.CompareAnswer, **as_picture}},
             openapi_extra=with_body,
+            route_class_override=predicts,
         )
-        router.add_api_route("/v1/settings", self.effective_settings, dependencies=[Depends(require_admin(admin_key))])
+        router.add_api_route("/v1/settings", self.effective_settings, route_class_override=guard.needs("admin"))
         router.add_api_route("/livez", self.live, response_model=answers.LiveAnswer)
         router.add_api_route("/readyz", self.ready, responses={200: {"model": answers.ReadyAnswer}})
         for path, probe in (("/livez", self.live), ("/readyz", self.ready)):  # load balancers ask for the head alone
             router.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
-        router.add_api_route("/metrics", self.prometheus)
+        router.add_api_route("/metrics", self.prometheus, route_class_override=guard.needs("read"))
 
     async def predict(
         self,
