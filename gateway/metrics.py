@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from itertools import permutations
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.runtimes.base import Output
 from gateway.spans import Exemplar
@@ -48,6 +49,12 @@ class Metrics:
         # One more series for each counter and histogram, which nothing reads. The library has no switch but this one.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
+        self.shared = values.ValueClass._multiprocess
+        """Whether several processes have one /metrics: exemplars are then not kept."""
+        self.exposed = CollectorRegistry() if self.shared else registry
+        """What is said at /metrics: of all processes together."""
+        if self.shared:
+            MultiProcessCollector(self.exposed)  # type: ignore[no-untyped-call]
         self.requests = Counter(
             "tandem_requests",
             "Inference requests, by how they ended: ok, cancelled, or the code of the error.",
@@ -87,6 +94,30 @@ class Metrics:
             "tandem_queue_depth",
             "Requests waiting for places at the runtime now.",
             ("runtime",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.inflight_bytes = Gauge(
+            "tandem_inflight_bytes",
+            "Bytes of uploads and of input tensors that requests hold now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.inflight_pixels = Gauge(
+            "tandem_inflight_pixels",
+            "Pixels of decoded pictures that requests hold now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.decoding = Gauge(
+            "tandem_decoding",
+            "Requests whose pictures are decoded now, or next.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.decode_queue_depth = Gauge(
+            "tandem_decode_queue_depth",
+            "Requests that wait for their pictures to be decoded.",
             multiprocess_mode="livesum",
             registry=registry,
         )
@@ -211,6 +242,12 @@ class Metrics:
         self.log_buffer_rows = Gauge(
             "tandem_log_buffer_rows",
             "Rows that wait to be written to the request log, as of the last attempt.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.connections = Gauge(
+            "tandem_connections",
+            "Clients' connections that are open now.",
             multiprocess_mode="livesum",
             registry=registry,
         )

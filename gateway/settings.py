@@ -30,10 +30,25 @@ class HttpSettings(_Section):
     """Address the gateway listens on. `0.0.0.0` opens it to other machines."""
     port: Port = Field(8000, ge=0, le=65535)
     """Port the gateway listens on."""
+    header_timeout_s: float = Field(10.0, gt=0)
+    """Longest time for a request's first line and headers to arrive, in seconds; then 408."""
     body_timeout_s: float = Field(30.0, gt=0)
     """Longest time for a request's body to arrive, in seconds; then 408."""
+    keep_alive_s: float = Field(75.0, gt=0)
+    """How long a connection may be idle between two requests, in seconds: longer than the load balancer's own limit."""
+    max_connections: int = Field(2048, gt=0)
+    """Most connections at once, to all gateway processes together; then 503."""
+    drain_delay_s: float = Field(0.0, ge=0)
+    """After SIGTERM, how long `/readyz` says 503 while requests are still taken: so that a load balancer notices."""
+    drain_s: float = Field(10.0, gt=0)
+    """Longest time after that for what was accepted to be answered, in seconds; then 503."""
     processes: int = Field(1, ge=1, le=64)
     """Gateway processes that share the port. What is bounded for all of them together is divided by their number."""
+
+    @property
+    def stop_s(self) -> float:
+        """Longest that a gateway takes to end after SIGTERM, in seconds."""
+        return self.drain_delay_s + self.drain_s + 5.0
 
 
 class LimitSettings(_Section):
@@ -41,6 +56,10 @@ class LimitSettings(_Section):
     """Largest request body, in bytes, all images together; then 413."""
     max_pixels: int = Field(50_000_000, gt=0)
     """Largest picture, width × height, checked before it is decoded; then 413."""
+    max_inflight_bytes: int = Field(200_000_000, gt=0)
+    """Most bytes of uploads and input tensors that requests hold, in all gateway processes together; then 429."""
+    max_inflight_pixels: int = Field(50_000_000, gt=0)
+    """Most pixels of decoded pictures at once, in all gateway processes together; more wait up to their deadline."""
     max_images: int = Field(16, gt=0)
     """Most images in one request; then 422."""
     timeout_ms: int = Field(10_000, gt=0)
@@ -49,6 +68,13 @@ class LimitSettings(_Section):
     """Longest deadline a request may ask for, in milliseconds."""
     decode_threads: int = Field(0, ge=0)
     """Threads that decode, resize and draw pictures and make masks, in each gateway process; 0: one for each CPU."""
+
+
+class KeySettings(_Section):
+    file: str = ""
+    """The file of API keys that `tandem keys` writes; empty: `keys.json` in `TANDEM_VAR`, if it is there."""
+    required: bool = False
+    """Whether `predict` and `read` need a key also while there is no file of keys."""
 
 
 def _host_and_port(address: str) -> tuple[str, str]:
@@ -74,7 +100,7 @@ class RuntimeSettings(_Section):
     max_inflight: int = Field(64, gt=0)
     """Most pictures at this runtime at once, from all gateway processes together."""
     max_queue: int = Field(256, ge=0)
-    """Most requests waiting for places; then 429."""
+    """Most requests waiting for places, of all gateway processes together; then 429."""
 
 
 class WorkerSettings(RuntimeSettings):
@@ -262,6 +288,7 @@ class Settings(BaseSettings):
     """Black pictures that a model version is shown, for at most 3 s, before it is called ready; 0: none."""
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
+    keys: KeySettings = KeySettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     workers: WorkersSettings = WorkersSettings()
@@ -301,6 +328,11 @@ class Settings(BaseSettings):
         return re.sub(r"^postgresql://", "postgresql+psycopg://", url)
 
     @property
+    def jobs(self) -> Path:
+        """Additions and proofs that this gateway's processes have started."""
+        return self.var / "jobs"
+
+    @property
     def logs(self) -> Path:
         """One log file for each process of the embedded stack."""
         return self.var / "logs"
@@ -309,6 +341,11 @@ class Settings(BaseSettings):
     def admin_key_file(self) -> Path:
         """The admin key, made at the first start, readable by its owner only."""
         return self.var / "admin.key"
+
+    @property
+    def keys_file(self) -> Path:
+        """The API keys; there need be none."""
+        return Path(self.keys.file) if self.keys.file else self.var / "keys.json"
 
 
 def unfilled_batches(settings: Settings) -> Iterator[str]:
@@ -328,10 +365,11 @@ class InvalidSettings(Exception):
     """The environment holds a setting that is not valid. The message is one line that names each."""
 
 
-def read_settings() -> Settings:
-    """The settings in the environment. Raises InvalidSettings."""
+def read_settings(*, processes: int | None = None) -> Settings:
+    """The settings in the environment; `processes` of the gateway where it is given. Raises InvalidSettings."""
     try:
-        return Settings()
+        # What is given here is merged with what the environment says of the same section.
+        return Settings() if processes is None else Settings(http={"processes": processes})
     except ValidationError as error:
         lines = [
             f"TANDEM_{'__'.join(map(str, each['loc'])).upper()}: {each['msg'].removeprefix('Value error, ')}; "

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 """The repository: workers are run from it, never installed."""
 
 GRACE_S = 12.0
-"""More than the gateway's own limit for the requests in flight, so that they are answered."""
+"""Of a worker. The gateway, which is stopped before, has what it needs to answer what it accepted."""
 
 
 def read_settings() -> Settings:
@@ -159,8 +159,16 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
         ),
         "gateway": (str(python()), "-m", "gateway"),
     }
+    grace_s = {"gateway": settings.http.stop_s}
     return tuple(
-        Service(name, command, ROOT, environs.get(name, environ), log=settings.logs / f"{name}.log", grace_s=GRACE_S)
+        Service(
+            name,
+            command,
+            ROOT,
+            environs.get(name, environ),
+            log=settings.logs / f"{name}.log",
+            grace_s=grace_s.get(name, GRACE_S),
+        )
         for name, command in commands.items()
     )
 
