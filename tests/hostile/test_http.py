@@ -279,7 +279,7 @@ def test_requests_sent_ahead_are_answered_in_order_and_not_without_end(raw: Raw,
     with suppress(OSError):  # it may hang up
         for _ in range(100):
             raw.send(flood)
-    statuses = []
+    statuses: list[int] = []
     with suppress(EOFError, ConnectionResetError):
         while True:
             statuses.append(raw.reply().status)
