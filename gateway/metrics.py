@@ -97,6 +97,18 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.inflight_bytes = Gauge(
+            "tandem_inflight_bytes",
+            "Bytes of uploads and of input tensors that requests hold now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.inflight_pixels = Gauge(
+            "tandem_inflight_pixels",
+            "Pixels of decoded pictures that requests hold now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.decoding = Gauge(
             "tandem_decoding",
             "Requests whose pictures are decoded now, or next.",

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 
 from gateway import spans
 from gateway.admission import Admission
+from gateway.decoding import Decoding
 from gateway.errors import TooManyImages
-from gateway.images.decode import decode
-from gateway.images.geometry import Geometry
-from gateway.images.preprocess import fit
 from gateway.inference import Picture, Question, Role
 from gateway.metrics import NO_RUNTIME, Metrics
+from gateway.pixels import Pixels
 from gateway.settings import Settings
 from gateway.stages import StageClock
 from gateway.threads import Threads
+from gateway.upload import Upload
 
 
 class Preparation:
@@ -28,6 +26,7 @@ class Preparation:
         self._metrics = metrics
         threads = settings.limits.decode_threads or os.cpu_count() or 1
         self.threads = Threads(threads, "pictures")
+        self._pixels = Pixels(settings.share(settings.limits.max_inflight_pixels), metrics.inflight_pixels)
         # Each thread finds a next one when it is done with one. More than that would wait where nobody can call them
         # back, and before the later stages of requests that are nearly answered.
         self._turns = Admission(
@@ -39,20 +38,31 @@ class Preparation:
         )
 
     async def pictures(
-        self, question: Question, images: Sequence[bytes], clock: StageClock, *, role: Role, then_s: float
+        self, question: Question, upload: Upload, clock: StageClock, *, role: Role, then_s: float
     ) -> list[Picture]:
-        """`then_s`: what the request needs afterwards. Raises TooManyImages, UnsupportedImage, InvalidImage,
-        ImageTooLarge, Overloaded, DeadlineExceeded."""
-        spec, limits = question.spec, self._limits
+        """The upload's, whose files are then let go. `then_s`: what the request needs afterwards.
+
+        Raises TooManyImages, UnsupportedImage, InvalidImage, ImageTooLarge, Overloaded, DeadlineExceeded."""
+        spec, limits, images = question.spec, self._limits, upload.images
         if len(images) > limits.max_images:
             raise TooManyImages(
                 f"{len(images)} images in one request; at most {limits.max_images}. Send several requests."
             )
-        work = partial(_to_pictures, images, question, limits.max_pixels, self._keep_uploads())
+        files = upload.held
+        upload.take(len(images) * spec.input.height * spec.input.width * 3)
+        keep_files = self._keep_uploads()
+        work = Decoding(images, question, self._pixels, max_pixels=limits.max_pixels, keep_files=keep_files)
+        upload.at_end.callback(work.close)
         async with self._turns.places(1, question.deadline, then_s=then_s):
-            pictures, preprocess_s = await self.threads.run(question.deadline, work)
+            await self.threads.run(question.deadline, work.run)
+            while work.lacks:
+                work.granted(await self._pixels.wait_for(work.lacks, question.deadline))
+                await self.threads.run(question.deadline, work.run)
+        if not keep_files:
+            images.clear()
+            upload.give_back(files)
         # The wait for a free decoding thread counts as decoding.
-        clock.lap("decode", of_it=("preprocess", preprocess_s))
+        clock.lap("decode", of_it=("preprocess", work.preprocess_s))
         self._metrics.observe_stages(
             clock.seconds,
             model=spec.name,
@@ -61,27 +71,7 @@ class Preparation:
             role=role,
             exemplar=spans.exemplar(),
         )
-        return pictures
+        return work.pictures
 
     def close(self) -> None:
         self.threads.close()
-
-
-def _to_pictures(
-    images: Sequence[bytes], question: Question, max_pixels: int, keep_uploads: bool
-) -> tuple[list[Picture], float]:
-    """The pictures, and the seconds of it that were preprocessing. Raises DeadlineExceeded between two of them.
-
-    One picture after the other, so that no more than one of a request is in memory in full size, but for those to keep.
-    """
-    spec, pictures, preprocess_s = question.spec.input, [], 0.0
-    for data in images:
-        question.deadline.remaining_s()
-        image = decode(data, max_pixels=max_pixels)
-        start_s = time.perf_counter()
-        geometry = Geometry.of(image.size, spec)
-        tensor = fit(image, spec, geometry)
-        preprocess_s += time.perf_counter() - start_s
-        kept = image if question.keep_originals else None
-        pictures.append(Picture(geometry, tensor, kept, data if keep_uploads else None))
-    return pictures, preprocess_s

@@ -25,6 +25,7 @@ from gateway.runtimes.base import Runtime
 from gateway.settings import Settings
 from gateway.shadow import Shadows
 from gateway.stages import StageClock
+from gateway.upload import Upload, Uploads
 from modelkit.spec import ModelSpec, RuntimeName
 
 Mode = Literal["parallel", "sequential"]
@@ -66,6 +67,7 @@ class Service:
             )
             for name, limit in settings.runtimes.items()
         }
+        self.uploads = Uploads(settings.share(settings.limits.max_inflight_bytes), metrics.inflight_bytes)
         self._preparation = Preparation(settings, keep_uploads=lambda: disagreements.wanted, metrics=metrics)
         self.threads = self._preparation.threads
         """Where pictures are decoded, and drawn."""
@@ -87,14 +89,14 @@ class Service:
         """As `check`."""
         self._with_room(question, list(sides.values()), 1, "compare")
 
-    async def predict(self, question: Question, plan: Plan, images: Sequence[bytes], clock: StageClock) -> Answer:
+    async def predict(self, question: Question, plan: Plan, upload: Upload, clock: StageClock) -> Answer:
         """The answer of the plan's primary, or of who takes over from it, whatever becomes of its shadow.
 
         Raises TandemError."""
-        room, *_ = self._with_room(question, self._failovers.candidates(plan), len(images), "primary")
-        with room.coming(len(images)):
+        room, *_ = self._with_room(question, self._failovers.candidates(plan), len(upload.images), "primary")
+        with room.coming(len(upload.images)):
             then_s = room.need_s(0)
-            pictures = await self._preparation.pictures(question, images, clock, role="primary", then_s=then_s)
+            pictures = await self._preparation.pictures(question, upload, clock, role="primary", then_s=then_s)
         if plan.shadow is None:
             return await self._answer(question, plan, pictures, clock)
         paired = replace(question, origin=replace(question.origin, pair=self._pair()))
@@ -115,17 +117,17 @@ class Service:
         self,
         question: Question,
         sides: Mapping[str, Side],
-        images: Sequence[bytes],
+        upload: Upload,
         clock: StageClock,
         mode: Mode = "parallel",
     ) -> Comparison:
         """Two sides' answers about the same tensors. One failing does not hide the other's answer."""
-        rooms = self._with_room(question, list(sides.values()), len(images), "compare")
+        rooms = self._with_room(question, list(sides.values()), len(upload.images), "compare")
         with ExitStack() as coming:
             for room in set(rooms):
-                coming.enter_context(room.coming(len(images)))
+                coming.enter_context(room.coming(len(upload.images)))
             then_s = min(room.need_s(0) for room in rooms)
-            pictures = await self._preparation.pictures(question, images, clock, role="compare", then_s=then_s)
+            pictures = await self._preparation.pictures(question, upload, clock, role="compare", then_s=then_s)
         # Whoever is called first may find the caches cold, or the cores free: that must not always be the same one.
         order = self._random.sample(list(sides), len(sides))
         pair, names = self._pair(), list(sides)

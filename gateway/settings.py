@@ -56,6 +56,10 @@ class LimitSettings(_Section):
     """Largest request body, in bytes, all images together; then 413."""
     max_pixels: int = Field(50_000_000, gt=0)
     """Largest picture, width × height, checked before it is decoded; then 413."""
+    max_inflight_bytes: int = Field(200_000_000, gt=0)
+    """Most bytes of uploads and input tensors that requests hold, in all gateway processes together; then 429."""
+    max_inflight_pixels: int = Field(50_000_000, gt=0)
+    """Most pixels of decoded pictures at once, in all gateway processes together; more wait up to their deadline."""
     max_images: int = Field(16, gt=0)
     """Most images in one request; then 422."""
     timeout_ms: int = Field(10_000, gt=0)
@@ -64,6 +68,13 @@ class LimitSettings(_Section):
     """Longest deadline a request may ask for, in milliseconds."""
     decode_threads: int = Field(0, ge=0)
     """Threads that decode, resize and draw pictures and make masks, in each gateway process; 0: one for each CPU."""
+
+
+class KeySettings(_Section):
+    file: str = ""
+    """The file of API keys that `tandem keys` writes; empty: `keys.json` in `TANDEM_VAR`, if it is there."""
+    required: bool = False
+    """Whether `predict` and `read` need a key also while there is no file of keys."""
 
 
 def _host_and_port(address: str) -> tuple[str, str]:
@@ -277,6 +288,7 @@ class Settings(BaseSettings):
     """Black pictures that a model version is shown, for at most 3 s, before it is called ready; 0: none."""
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
+    keys: KeySettings = KeySettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     workers: WorkersSettings = WorkersSettings()
@@ -316,6 +328,11 @@ class Settings(BaseSettings):
         return re.sub(r"^postgresql://", "postgresql+psycopg://", url)
 
     @property
+    def jobs(self) -> Path:
+        """Additions and proofs that this gateway's processes have started."""
+        return self.var / "jobs"
+
+    @property
     def logs(self) -> Path:
         """One log file for each process of the embedded stack."""
         return self.var / "logs"
@@ -324,6 +341,11 @@ class Settings(BaseSettings):
     def admin_key_file(self) -> Path:
         """The admin key, made at the first start, readable by its owner only."""
         return self.var / "admin.key"
+
+    @property
+    def keys_file(self) -> Path:
+        """The API keys; there need be none."""
+        return Path(self.keys.file) if self.keys.file else self.var / "keys.json"
 
 
 def unfilled_batches(settings: Settings) -> Iterator[str]:

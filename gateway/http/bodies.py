@@ -13,6 +13,7 @@ from gateway.deadline import Deadline
 from gateway.errors import BadRequest, ImageTooLarge, RequestTimeout, TooManyImages, UnsupportedImage
 from gateway.http import multipart
 from gateway.settings import Settings
+from gateway.upload import Upload
 
 _PART = "image"
 _MAX_WORD = 100
@@ -49,10 +50,10 @@ REQUEST_BODY = {
 }
 
 
-async def read_images(request: Request, settings: Settings, deadline: Deadline) -> list[bytes]:
-    """The bytes of each picture, in order: at least one.
+async def read_images(request: Request, settings: Settings, deadline: Deadline, upload: Upload) -> None:
+    """Put the bytes of each picture into `upload`, in order: at least one.
 
-    Raises BadRequest, UnsupportedImage, TooManyImages, ImageTooLarge, RequestTimeout, DeadlineExceeded.
+    Raises BadRequest, UnsupportedImage, TooManyImages, ImageTooLarge, RequestTimeout, Overloaded, DeadlineExceeded.
     """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
@@ -62,7 +63,7 @@ async def read_images(request: Request, settings: Settings, deadline: Deadline) 
             f"'{_PART}' (curl -F image=@picture.jpg), image/* with the picture's bytes, or JSON."
         )
     async with deadline.guard():
-        body = await _read_body(request, settings)
+        body = await _read_body(request, settings, upload)
     if not body:
         raise BadRequest("The body is empty. Send a picture.")
     if kind == "multipart/form-data":
@@ -73,22 +74,26 @@ async def read_images(request: Request, settings: Settings, deadline: Deadline) 
         images = [body]
     if not all(images):
         raise BadRequest("A picture has no bytes. Send the file's content.")
-    return images
+    upload.give_back(upload.held - sum(map(len, images)))
+    upload.images = images
 
 
-async def _read_body(request: Request, settings: Settings) -> bytes:
+async def _read_body(request: Request, settings: Settings, upload: Upload) -> bytes:
+    """Counted as it arrives: a client need not keep to the length that it declares, and may take its time."""
     limit = settings.limits.max_upload_bytes
     too_large = ImageTooLarge(f"The upload is over the limit of {limit:,} bytes. Send less, or a smaller picture.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise too_large
+    upload.check(int(declared) if declared.isdigit() else 0)
     body = bytearray()
     try:
         async with asyncio.timeout(settings.http.body_timeout_s) as timer:
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
+                if len(body) + len(chunk) > limit:
                     raise too_large
+                upload.take(len(chunk))
+                body += chunk
     except TimeoutError:
         if not timer.expired():
             raise

@@ -179,10 +179,10 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._wrong = BadRequest("Too many requests are sent without waiting for the answers.")
             raise self._wrong
+        super().on_headers_complete()
         self._in_body = True
         self._body_bytes = self._framing_bytes = 0
         self._new_body = True
-        super().on_headers_complete()
         if self.server_state.draining_since_s is not None:
             self.cycle.keep_alive = False
 

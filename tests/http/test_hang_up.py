@@ -138,7 +138,7 @@ def test_a_picture_that_waits_for_a_thread_is_not_decoded(
         may_end.wait(30)
         raise DeadlineExceeded("It took too long.")
 
-    monkeypatch.setattr("gateway.preparation.decode", slow)
+    monkeypatch.setattr("gateway.decoding.pixels_of", slow)
     client = start_gateway(limits={"decode_threads": 1})
     first = ask(client)
     assert begun.wait(30)
