@@ -43,7 +43,7 @@ def serve(make_app: Callable[[Settings], FastAPI], settings: Settings) -> None:
 
         Supervisor(settings).run()
     # Here: the supervisor needs none of it.
-    from gateway.http.keys import InvalidKeyFile
+    from gateway.key_file import InvalidKeyFile
     from gateway.server.serving import serve as serve_here
 
     try:

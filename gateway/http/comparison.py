@@ -16,6 +16,7 @@ from evidence.document import Comparison
 from gateway.catalogue import Catalogue
 from gateway.errors import InvalidParameter
 from gateway.evidence import Evidence
+from gateway.http.keys import Guard
 from gateway.http.problems import PROBLEMS
 from gateway.policies import Policies
 from gateway.routing import Target
@@ -52,13 +53,14 @@ class ComparisonRoutes:
         *,
         catalogue: Catalogue,
         policies: Policies,
+        guard: Guard,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._evidence = evidence
         self._catalogue = catalogue
         self._policies = policies
         self._now = now
-        self.router = router = APIRouter(responses=PROBLEMS)
+        self.router = router = APIRouter(responses=PROBLEMS, route_class=guard.needs("read"))
         router.add_api_route("/v1/comparison", self.compare, response_model=Comparison)
 
     async def compare(self, parameters: Annotated[ComparisonParameters, Query()]) -> Comparison:

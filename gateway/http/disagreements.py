@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -13,7 +13,7 @@ from gateway.deadline import Deadline
 from gateway.disagreement_table import Disagreement
 from gateway.disagreements import Disagreements
 from gateway.http import accept, drawings
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.problems import PROBLEMS
 from gateway.images.decode import media_type
 from gateway.settings import LimitSettings
@@ -46,14 +46,12 @@ class ClearedAnswer(BaseModel):
 class DisagreementRoutes:
     """All of them need the admin key: pictures are private."""
 
-    def __init__(
-        self, disagreements: Disagreements, *, threads: Threads, limits: LimitSettings, admin_key: str
-    ) -> None:
+    def __init__(self, disagreements: Disagreements, *, threads: Threads, limits: LimitSettings, guard: Guard) -> None:
         """`threads`: where pictures are drawn."""
         self._disagreements = disagreements
         self._threads = threads
         self._limits = limits
-        self.router = router = APIRouter(responses=PROBLEMS, dependencies=[Depends(require_admin(admin_key))])
+        self.router = router = APIRouter(responses=PROBLEMS, route_class=guard.needs("admin"))
         path = "/v1/disagreements"
         router.add_api_route(path, self.newest, response_model=DisagreementsAnswer)
         router.add_api_route(path, self.clear, methods=["DELETE"], response_model=ClearedAnswer)

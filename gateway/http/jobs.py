@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from gateway.catalogue import Catalogue
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
 from gateway.http.problems import PROBLEMS
 from gateway.job_files import Job
@@ -43,10 +43,10 @@ class JobAnswer(BaseModel):
 class JobRoutes:
     """All of them need the admin key: sources are files of the gateway's machine, and a source may bring code along."""
 
-    def __init__(self, jobs: Jobs, *, catalogue: Catalogue, admin_key: str) -> None:
+    def __init__(self, jobs: Jobs, *, catalogue: Catalogue, guard: Guard) -> None:
         self._jobs = jobs
         self._catalogue = catalogue
-        self.router = router = APIRouter(responses=PROBLEMS, dependencies=[Depends(require_admin(admin_key))])
+        self.router = router = APIRouter(responses=PROBLEMS, route_class=guard.needs("admin"))
         started = {"status_code": 202, "response_model": JobAnswer, "methods": ["POST"]}
         router.add_api_route("/v1/models", self.add, **started)  # type: ignore[arg-type]
         router.add_api_route("/v1/models/{model}/verify", self.verify, **started)  # type: ignore[arg-type]

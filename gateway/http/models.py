@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.catalogue import Catalogue
 from gateway.errors import Conflict, ModelNotFound
 from gateway.health import Health
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.model_answers import (
     ModelAnswer,
     ModelsAnswer,
@@ -43,13 +43,13 @@ class DefaultBody(BaseModel):
 class ModelRoutes:
     """The API over the model store. Changes need the admin key."""
 
-    def __init__(self, store: FilePath, *, catalogue: Catalogue, health: Health, admin_key: str) -> None:
+    def __init__(self, store: FilePath, *, catalogue: Catalogue, health: Health, guard: Guard) -> None:
         self._store = store
         self._catalogue = catalogue
         self._health = health
 
-        self.router = router = APIRouter(responses=PROBLEMS)
-        admin = [Depends(require_admin(admin_key))]
+        self.router = router = APIRouter(responses=PROBLEMS, route_class=guard.needs("read"))
+        admin = guard.needs("admin")
         router.add_api_route("/v1/models", self.models, response_model=ModelsAnswer)
         router.add_api_route("/v1/models/{model}", self.model, response_model=ModelAnswer)
         router.add_api_route(
@@ -57,17 +57,21 @@ class ModelRoutes:
             self.set_default,
             methods=["PUT"],
             response_model=ModelAnswer,
-            dependencies=admin,
+            route_class_override=admin,
         )
         router.add_api_route(
-            "/v1/models/{model}", self.remove, methods=["DELETE"], response_model=RemovedAnswer, dependencies=admin
+            "/v1/models/{model}",
+            self.remove,
+            methods=["DELETE"],
+            response_model=RemovedAnswer,
+            route_class_override=admin,
         )
         router.add_api_route(
             "/v1/models/{model}/versions/{version}",
             self.remove_version,
             methods=["DELETE"],
             response_model=RemovedAnswer,
-            dependencies=admin,
+            route_class_override=admin,
         )
 
     async def models(self) -> ModelsAnswer:

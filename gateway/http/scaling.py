@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
 from gateway.http.problems import PROBLEMS
 from gateway.runtimes.base import ModelRef, Runtime
@@ -40,16 +40,15 @@ class ScaleAnswer(BaseModel):
 
 
 class ScalingRoutes:
-    def __init__(self, runtimes: Mapping[RuntimeName, Runtime], *, catalogue: Catalogue, admin_key: str) -> None:
+    def __init__(self, runtimes: Mapping[RuntimeName, Runtime], *, catalogue: Catalogue, guard: Guard) -> None:
         self._runtimes = runtimes
         self._catalogue = catalogue
-        self.router = APIRouter(responses=PROBLEMS)
+        self.router = APIRouter(responses=PROBLEMS, route_class=guard.needs("admin"))
         self.router.add_api_route(
             "/v1/models/{model}/scale",
             self.scale,
             methods=["PUT"],
             response_model=ScaleAnswer,
-            dependencies=[Depends(require_admin(admin_key))],
         )
 
     async def scale(self, model: ModelParam, body: ScaleBody) -> ScaleAnswer:

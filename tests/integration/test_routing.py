@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
-import pytest
 
+from tests.integration.conftest import Put, total
 from tests.support.stack import ROOT, Stack
 
 SEVEN = {"image": (ROOT / "models" / "digits" / "samples" / "7.png").read_bytes()}
 ROUTING = "/v1/models/digits/routing"
 PREDICT = "/v1/models/digits/predict"
-
-Put = Callable[[dict[str, Any]], dict[str, Any]]
-
-
-@pytest.fixture
-def put(stack: Stack, client: httpx.Client) -> Iterator[Put]:
-    """Sets the policy of `digits`; afterwards torch answers again."""
-    headers = {"authorization": f"Bearer {(stack.var / 'admin.key').read_text().strip()}"}
-
-    def put(policy: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = client.put(ROUTING, json=policy, headers=headers).raise_for_status().json()
-        return answer
-
-    yield put
-    put({"policy": "fixed", "target": "torch"})
-
-
-def total(client: httpx.Client, series: str) -> float:
-    lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
 
 
 def test_torch_answers_tf_shadows_both_are_measured_and_the_policy_outlives_the_gateway(

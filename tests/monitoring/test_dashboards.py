@@ -18,16 +18,20 @@ WITHOUT_GPU = [query for query in QUERIES if not query.gpu]
 # Titles of the panels in which a line at 0 is the good news. In every other one something has to move.
 ZERO_WHEN_WELL = {
     "Alerts",
+    "Canaries' share",
     "Circuit breakers",
     "Dropped shadows",
     "Error budget's pace",
     "Error ratio",
     "Errors",
     "Failed requests",
+    "Failovers",
     "Failures",
     "Firing alerts",
+    "Hedges",
     "Queue",
     "Refused",
+    "Rows that wait",
     "Shadows",
 }
 

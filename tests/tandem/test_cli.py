@@ -161,6 +161,14 @@ def test_predict_shows_label_score_target_and_time(gateway: Gateway, pictures: l
     assert words(result.stdout.splitlines()[1]) == f"{pictures[0]} torch@1 7 0.9876 [one] 0.0100 7.9"
 
 
+def test_predict_says_which_runtime_another_answered_for_and_why(gateway: Gateway, pictures: list[str]) -> None:
+    failed_over = PREDICTED | {"runtime": "tf", "failover": {"from": "torch", "code": "runtime_unavailable"}}
+    gateway.answers = [(200, failed_over), (200, PREDICTED)]
+    _, first, second = tandem("predict", "--url", gateway.url, *pictures[:2]).stdout.splitlines()
+    assert words(first) == f"{pictures[0]} tf@1 (for torch: runtime_unavailable) 7 0.9876 [one] 0.0100 7.9"
+    assert words(second) == f"{pictures[1]} torch@1 7 0.9876 [one] 0.0100 7.9"
+
+
 def test_json_is_the_gateways_own_a_line_for_each_picture_in_order(gateway: Gateway, pictures: list[str]) -> None:
     gateway.answers = [(200, PREDICTED | {"request_id": name}) for name in "abc"]
     result = tandem("predict", "--json", "--url", gateway.url, *pictures)
