@@ -73,6 +73,15 @@ class KeySettings(_Section):
     """Whether `predict` and `read` need a key also while there is no file of keys."""
 
 
+class RateLimitSettings(_Section):
+    storage_url: str = Field("", pattern=r"^(rediss?://.+)?$")
+    """Redis in which several gateways count a key's requests together, `redis://host:6379`; empty: each its own."""
+
+    @field_serializer("storage_url")
+    def _without_password(self, url: str) -> str:
+        return _PASSWORD.sub("***", url)
+
+
 class RuntimeSettings(_Section):
     max_inflight: int = Field(64, gt=0)
     """Most pictures at this runtime at once, from all gateway processes together."""
@@ -210,6 +219,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
     keys: KeySettings = KeySettings()
+    rate_limit: RateLimitSettings = RateLimitSettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     workers: WorkersSettings = WorkersSettings()
