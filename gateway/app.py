@@ -17,7 +17,7 @@ from gateway.disagreements import Disagreements
 from gateway.environment import Environment
 from gateway.evidence import Evidence
 from gateway.health import Health
-from gateway.http import problems
+from gateway.http import description, problems
 from gateway.http.comparison import ComparisonRoutes
 from gateway.http.context import RequestContextMiddleware
 from gateway.http.disagreements import DisagreementRoutes
@@ -147,6 +147,7 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     problems.install(app, metrics)
+    description.complete(app)
     app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error, tracer=tracer)
     return app
 
