@@ -5,7 +5,8 @@ TandemError
 │   ├── BadRequest              body empty, or malformed multipart, JSON or base64
 │   ├── InvalidParameter        a parameter of the wrong type or range
 │   ├── TooManyImages
-│   ├── RequestTimeout          the body did not arrive in time
+│   ├── RequestTimeout          head or body did not arrive in time
+│   ├── HeadTooLarge            first line and headers over the limit
 │   ├── NotAcceptable           cannot make what the caller asks for
 │   ├── UnsupportedImage        not an image type we read
 │   ├── InvalidImage            truncated, corrupt or empty picture
@@ -18,6 +19,8 @@ TandemError
 │   └── Forbidden               a key without that right
 ├── Overload                    the caller should come back later
 │   ├── Overloaded              the gateway's own admission says no
+│   ├── TooManyConnections      at once
+│   ├── Stopping                the gateway ends, and has waited long enough
 │   └── RateLimited             this key's rate limit
 ├── RuntimeFault                a worker's side
 │   ├── RuntimeUnavailable      down, not ready, model not loaded
@@ -62,6 +65,10 @@ class TooManyImages(RequestError):
 
 
 class RequestTimeout(RequestError):
+    pass
+
+
+class HeadTooLarge(RequestError):
     pass
 
 
@@ -112,6 +119,14 @@ class Overload(TandemError):
 
 
 class Overloaded(Overload):
+    pass
+
+
+class TooManyConnections(Overload):
+    pass
+
+
+class Stopping(Overload):
     pass
 
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 """The repository: workers are run from it, never installed."""
 
 GRACE_S = 12.0
-"""More than the gateway's own limit for the requests in flight, so that they are answered."""
+"""Of a worker. The gateway, which is stopped before, has what it needs to answer what it accepted."""
 
 
 def read_settings() -> Settings:
@@ -34,8 +34,14 @@ def read_settings() -> Settings:
 
 
 def endpoints(settings: Settings) -> Iterator[Endpoint]:
-    """Every port the stack listens on. Raises Problem for an address that is not host:port."""
+    """Every port the stack listens on. Raises Problem for settings that its workers cannot follow."""
     torch = settings.torch
+    for name, each in (("TORCH", torch), ("TF", settings.tf)):
+        if each.tls_ca:
+            raise Problem(
+                f"TANDEM_{name}__TLS_CA: the embedded stack's workers speak no TLS, nothing of theirs leaves this "
+                "machine. Unset it, or start the workers by themselves (docs/torch-worker.md, docs/tf-worker.md)."
+            )
     worker = host_and_port("TANDEM_TORCH__ADDRESS", torch.address)
     yield Endpoint("gateway HTTP", "TANDEM_HTTP__PORT", settings.http.host, settings.http.port)
     yield Endpoint("TorchServe gRPC inference", "TANDEM_TORCH__ADDRESS", *worker)
@@ -52,10 +58,13 @@ def endpoints(settings: Settings) -> Iterator[Endpoint]:
 
 
 def host_and_port(variable: str, address: str) -> tuple[str, int]:
-    """Split `host:port`. Raises Problem."""
+    """Split the one address of a worker. Raises Problem for several."""
+    if "," in address:
+        raise Problem(
+            f"{variable} names several workers, and the embedded stack starts one of each runtime: name one address. "
+            "Several are for a gateway of its own (`python -m gateway`), whose workers are started by others."
+        )
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise Problem(f"{variable}: {address!r} is not host:port, e.g. 127.0.0.1:7070.")
     return host, int(port)
 
 
@@ -150,8 +159,16 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
         ),
         "gateway": (str(python()), "-m", "gateway"),
     }
+    grace_s = {"gateway": settings.http.stop_s}
     return tuple(
-        Service(name, command, ROOT, environs.get(name, environ), log=settings.logs / f"{name}.log", grace_s=GRACE_S)
+        Service(
+            name,
+            command,
+            ROOT,
+            environs.get(name, environ),
+            log=settings.logs / f"{name}.log",
+            grace_s=grace_s.get(name, GRACE_S),
+        )
         for name, command in commands.items()
     )
 

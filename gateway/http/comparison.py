@@ -17,6 +17,7 @@ from gateway.catalogue import Catalogue
 from gateway.errors import DatabaseUnavailable, InvalidParameter, ModelNotFound, StatisticsUnavailable
 from gateway.evidence import Evidence
 from gateway.http import problems
+from gateway.http.keys import Guard
 from gateway.policies import Policies
 from gateway.routing import TARGET_PATTERN, Target
 
@@ -59,13 +60,14 @@ class ComparisonRoutes:
         *,
         catalogue: Catalogue,
         policies: Policies,
+        guard: Guard,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._evidence = evidence
         self._catalogue = catalogue
         self._policies = policies
         self._now = now
-        self.router = router = APIRouter()
+        self.router = router = APIRouter(route_class=guard.needs("read"))
         router.add_api_route(
             "/v1/comparison",
             self.compare,

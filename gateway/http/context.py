@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -96,7 +97,7 @@ class RequestContextMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=context.request_id, **ids):
             try:
                 await self._app(scope, receive, send_with_headers)
-            except ClientDisconnect:
+            except (ClientDisconnect, asyncio.CancelledError):  # the latter when the gateway stops, which has answered
                 context.code = "cancelled"
             except Exception:
                 _log.exception("internal_error", path=scope["path"])

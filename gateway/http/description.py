@@ -6,6 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from gateway.errors import Forbidden, Unauthenticated
+from gateway.http import problems
+
 _HEADERS = {
     "X-Request-Id": {
         "description": "Names the request in the log: the client's own X-Request-Id, where it sent a valid one.",
@@ -18,20 +21,30 @@ _HEADERS = {
         "schema": {"type": "string"},
     },
 }
+_REFUSED = problems.answers(Unauthenticated, Forbidden)
+"""By routes that need a key."""
 
 
 def complete(app: FastAPI) -> None:
-    """Add to what FastAPI reads off the routes the headers that are on every answer."""
+    """Add to what FastAPI reads off the routes the headers of every answer, and the refusals of routes with a key."""
     described = app.openapi
 
     def whole() -> dict[str, Any]:
-        api = described()
-        api.setdefault("components", {}).setdefault("headers", {}).update(_HEADERS)
-        on_all = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
-        for operations in api["paths"].values():
-            for operation in operations.values():
-                for answer in operation["responses"].values():
-                    answer["headers"] = answer.get("headers", {}) | on_all
-        return api
+        if app.openapi_schema is None:
+            _complete(described())
+        return described()
 
     app.openapi = whole  # type: ignore[method-assign]
+
+
+def _complete(api: dict[str, Any]) -> None:
+    api["components"]["headers"] = _HEADERS
+    for operations in api["paths"].values():
+        for operation in operations.values():
+            answers = operation["responses"]
+            if "security" in operation:
+                for status in (401, 403):
+                    answers[str(status)] = _REFUSED[status]
+            on_all = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
+            for answer in answers.values():
+                answer["headers"] = answer.get("headers", {}) | on_all

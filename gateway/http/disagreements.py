@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -14,7 +14,7 @@ from gateway.disagreement_table import Disagreement
 from gateway.disagreements import Disagreements
 from gateway.errors import DatabaseUnavailable, DeadlineExceeded, DisagreementNotFound, InvalidParameter, NotAcceptable
 from gateway.http import accept, drawings, problems
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.images.decode import media_type
 from gateway.settings import LimitSettings
 from gateway.threads import Threads
@@ -46,16 +46,14 @@ class ClearedAnswer(BaseModel):
 class DisagreementRoutes:
     """All of them need the admin key: pictures are private."""
 
-    def __init__(
-        self, disagreements: Disagreements, *, threads: Threads, limits: LimitSettings, admin_key: str
-    ) -> None:
+    def __init__(self, disagreements: Disagreements, *, threads: Threads, limits: LimitSettings, guard: Guard) -> None:
         """`threads`: where pictures are drawn."""
         self._disagreements = disagreements
         self._threads = threads
         self._limits = limits
-        self.router = router = APIRouter(dependencies=[Depends(require_admin(admin_key))])
+        self.router = router = APIRouter(route_class=guard.needs("admin"))
         path = "/v1/disagreements"
-        of_all = (*problems.ADMIN, InvalidParameter, DatabaseUnavailable)
+        of_all = (InvalidParameter, DatabaseUnavailable)
         of_one = (*of_all, DisagreementNotFound)
         router.add_api_route(path, self.newest, response_model=DisagreementsAnswer, responses=problems.answers(*of_all))
         router.add_api_route(

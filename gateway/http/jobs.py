@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
@@ -13,9 +13,10 @@ from starlette.responses import Response
 from gateway.catalogue import Catalogue
 from gateway.errors import BadRequest, Conflict, InvalidParameter, JobNotFound, ModelNotFound
 from gateway.http import problems
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
-from gateway.jobs import Job, Jobs
+from gateway.job_files import Job
+from gateway.jobs import Jobs
 from modelkit.request import AddRequest, VerifyRequest, WholeNumber
 
 
@@ -43,12 +44,12 @@ class JobAnswer(BaseModel):
 class JobRoutes:
     """All of them need the admin key: sources are files of the gateway's machine, and a source may bring code along."""
 
-    def __init__(self, jobs: Jobs, *, catalogue: Catalogue, admin_key: str) -> None:
+    def __init__(self, jobs: Jobs, *, catalogue: Catalogue, guard: Guard) -> None:
         self._jobs = jobs
         self._catalogue = catalogue
-        self.router = router = APIRouter(dependencies=[Depends(require_admin(admin_key))])
+        self.router = router = APIRouter(route_class=guard.needs("admin"))
         started = {"status_code": 202, "response_model": JobAnswer, "methods": ["POST"]}
-        refused = (*problems.ADMIN, BadRequest, Conflict, InvalidParameter)
+        refused = (BadRequest, Conflict, InvalidParameter)
         router.add_api_route(
             "/v1/models",
             self.add,
@@ -65,7 +66,7 @@ class JobRoutes:
             "/v1/jobs/{job}",
             self.job,
             response_model=JobAnswer,
-            responses=problems.answers(*problems.ADMIN, JobNotFound, InvalidParameter),
+            responses=problems.answers(JobNotFound, InvalidParameter),
         )
 
     async def add(self, request: AddRequest, response: Response) -> JobAnswer:

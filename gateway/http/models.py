@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict
 
 from gateway.catalogue import Catalogue
 from gateway.errors import BadRequest, Conflict, InvalidParameter, ModelNotFound
 from gateway.health import Health
 from gateway.http import problems
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.model_answers import (
     ModelAnswer,
     ModelsAnswer,
@@ -44,15 +44,15 @@ class DefaultBody(BaseModel):
 class ModelRoutes:
     """The API over the model store. Changes need the admin key."""
 
-    def __init__(self, store: FilePath, *, catalogue: Catalogue, health: Health, admin_key: str) -> None:
+    def __init__(self, store: FilePath, *, catalogue: Catalogue, health: Health, guard: Guard) -> None:
         self._store = store
         self._catalogue = catalogue
         self._health = health
 
-        self.router = router = APIRouter()
-        admin = [Depends(require_admin(admin_key))]
-        changed = problems.answers(*problems.ADMIN, BadRequest, ModelNotFound, Conflict, InvalidParameter)
-        removed = problems.answers(*problems.ADMIN, ModelNotFound, Conflict, InvalidParameter)
+        self.router = router = APIRouter(route_class=guard.needs("read"))
+        admin = guard.needs("admin")
+        changed = problems.answers(BadRequest, ModelNotFound, Conflict, InvalidParameter)
+        removed = problems.answers(ModelNotFound, Conflict, InvalidParameter)
         router.add_api_route("/v1/models", self.models, response_model=ModelsAnswer, responses=problems.answers())
         router.add_api_route(
             "/v1/models/{model}",
@@ -66,7 +66,7 @@ class ModelRoutes:
             methods=["PUT"],
             response_model=ModelAnswer,
             responses=changed,
-            dependencies=admin,
+            route_class_override=admin,
         )
         router.add_api_route(
             "/v1/models/{model}",
@@ -74,7 +74,7 @@ class ModelRoutes:
             methods=["DELETE"],
             response_model=RemovedAnswer,
             responses=removed,
-            dependencies=admin,
+            route_class_override=admin,
         )
         router.add_api_route(
             "/v1/models/{model}/versions/{version}",
@@ -82,7 +82,7 @@ class ModelRoutes:
             methods=["DELETE"],
             response_model=RemovedAnswer,
             responses=removed,
-            dependencies=admin,
+            route_class_override=admin,
         )
 
     async def models(self) -> ModelsAnswer:

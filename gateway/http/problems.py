@@ -29,7 +29,8 @@ KINDS: dict[type[TandemError], Kind] = {
     errors.BadRequest: Kind(400, "The request's body cannot be read"),
     errors.InvalidParameter: Kind(422, "A parameter is not valid"),
     errors.TooManyImages: Kind(422, "Too many images"),
-    errors.RequestTimeout: Kind(408, "The body did not arrive in time"),
+    errors.RequestTimeout: Kind(408, "The request did not arrive in time"),
+    errors.HeadTooLarge: Kind(431, "The request's head is too large"),
     errors.NotAcceptable: Kind(406, "Cannot make what Accept asks for"),
     errors.UnsupportedImage: Kind(415, "Not an image type we read"),
     errors.InvalidImage: Kind(422, "The image cannot be decoded"),
@@ -41,6 +42,8 @@ KINDS: dict[type[TandemError], Kind] = {
     errors.Unauthenticated: Kind(401, "A key is needed"),
     errors.Forbidden: Kind(403, "This key may not do that"),
     errors.Overloaded: Kind(429, "Too many requests at once"),
+    errors.TooManyConnections: Kind(503, "Too many connections at once"),
+    errors.Stopping: Kind(503, "The gateway is stopping"),
     errors.RateLimited: Kind(429, "Too many requests with this key"),
     errors.RuntimeUnavailable: Kind(503, "The runtime is not available"),
     errors.DatabaseUnavailable: Kind(503, "The database is not available"),
@@ -66,8 +69,6 @@ class Problem(BaseModel):
     request_id: str
 
 
-ADMIN = (errors.Unauthenticated, errors.Forbidden)
-"""Of a route that needs the admin key."""
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _RETRY_AFTER = {"description": "Seconds after which to try again.", "required": True, "schema": {"type": "integer"}}
 _HEADERS: dict[int, dict[str, Any]] = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -19,9 +21,10 @@ from gateway.health import Health
 from gateway.http import accept, answers, drawings, problems
 from gateway.http.bodies import read_images, request_body
 from gateway.http.context import RequestContext, context_of
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam, version_states
 from gateway.http.parameters import CompareParameters, InferenceParameters, PredictParameters
+from gateway.http.presence import Presence
 from gateway.inference import Question
 from gateway.metrics import Metrics
 from gateway.request_log import Origin
@@ -30,6 +33,7 @@ from gateway.service import Service
 from gateway.settings import Settings
 from gateway.tasks.base import Limits
 from gateway.tasks.table import TASKS
+from gateway.upload import Upload
 from modelkit.spec import ModelSpec
 
 KeyHeader = Annotated[
@@ -53,8 +57,10 @@ _INFERENCE = (
     errors.InvalidParameter,
     errors.TooManyImages,
     errors.InvalidImage,
+    errors.Overloaded,
+    errors.DeadlineExceeded,
 )
-_RUNTIME = (errors.Overloaded, errors.RuntimeFailed, errors.RuntimeUnavailable, errors.DeadlineExceeded)
+_RUNTIME = (errors.RuntimeFailed, errors.RuntimeUnavailable)
 
 
 class Routes:
@@ -69,7 +75,7 @@ class Routes:
         catalogue: Catalogue,
         health: Health,
         metrics: Metrics,
-        admin_key: str,
+        guard: Guard,
     ) -> None:
         self._settings = settings
         self._service = service
@@ -79,6 +85,7 @@ class Routes:
         self._metrics = metrics
 
         self.router = router = APIRouter()
+        predicts = guard.needs("predict")
         with_body = {"requestBody": request_body(settings.limits.max_images)}
         as_picture = {"content": dict.fromkeys(accept.PICTURES, accept.PICTURE_SCHEMA)}
         examples = {"application/json": {"examples": answers.PREDICT_EXAMPLES}}
@@ -89,20 +96,21 @@ class Routes:
             methods=["POST"],
             responses=problems.answers(*_INFERENCE, *_RUNTIME) | {200: predicted},
             openapi_extra=with_body,
+            route_class_override=predicts,
         )
         router.add_api_route(
             "/v1/models/{model}/compare",
             self.compare,
             methods=["POST"],
-            responses=problems.answers(*_INFERENCE, errors.DeadlineExceeded)
-            | {200: {"model": answers.CompareAnswer, **as_picture}},
+            responses=problems.answers(*_INFERENCE) | {200: {"model": answers.CompareAnswer, **as_picture}},
             openapi_extra=with_body,
+            route_class_override=predicts,
         )
         router.add_api_route(
             "/v1/settings",
             self.effective_settings,
-            responses=problems.answers(*problems.ADMIN),
-            dependencies=[Depends(require_admin(admin_key))],
+            responses=problems.answers(),
+            route_class_override=guard.needs("admin"),
         )
         router.add_api_route("/livez", self.live, response_model=answers.LiveAnswer, responses=problems.answers())
         ready = {"model": answers.ReadyAnswer}
@@ -115,6 +123,7 @@ class Routes:
             self.prometheus,
             response_class=Response,
             responses=problems.answers() | {200: {"content": in_text}},
+            route_class_override=guard.needs("read"),
         )
 
     async def predict(
@@ -135,18 +144,24 @@ class Routes:
         plan = self._routing.plan(model, runtime=runtime, version=parameters.version, key=key)
         question = self._question(request, plan.primary.spec, parameters, media, plan.policy)
         other = plan.other or plan.primary
-        with self._catalogue.using(question.spec), self._catalogue.using(other.spec):
-            images = await self._receive(request, question)
-            answer = await self._service.predict(question, plan, images, context.clock)
-        context.worker = answer.worker
-        context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
-        if answer.role != "primary":
-            context.facts["role"] = answer.role
-        if answer.failed_over is not None:
-            context.facts["failover"] = f"{answer.failed_over.runtime}: {answer.failed_over.code}"
-        drawing = partial(drawings.predict_drawing, answer, media)
-        described = partial(answers.predict_answer, answer, context.request_id)
-        response = await self._serialize(context, question, media, drawing, described)
+        self._service.check(question, plan)
+        with (
+            self._catalogue.using(question.spec),
+            self._catalogue.using(other.spec),
+            self._service.uploads.begin() as upload,
+        ):
+            images = await self._receive(request, question, upload)
+            with Presence(request):
+                answer = await self._service.predict(question, plan, upload, context.clock)
+                context.worker = answer.worker
+                context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=images)
+                if answer.role != "primary":
+                    context.facts["role"] = answer.role
+                if answer.failed_over is not None:
+                    context.facts["failover"] = f"{answer.failed_over.runtime}: {answer.failed_over.code}"
+                drawing = partial(drawings.predict_drawing, answer, media)
+                described = partial(answers.predict_answer, answer, context.request_id)
+                response = await self._serialize(context, question, media, drawing, described)
         self._metrics.stage_seconds.labels(
             answer.spec.name, str(answer.spec.version), answer.runtime, answer.role, "serialize"
         ).observe(context.clock.seconds["serialize"], spans.exemplar())
@@ -166,14 +181,20 @@ class Routes:
         first, second = self._routing.pair(model, parameters.targets, version=parameters.version)
         sides = dict(zip(parameters.targets.names, (first, second), strict=True))
         question = self._question(request, first.spec, parameters, media, "compare")
-        with self._catalogue.using(first.spec), self._catalogue.using(second.spec):
-            images = await self._receive(request, question)
-            comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
-        context.facts.update(runtime="both", images=len(images))
-        context.clock.lap("rpc")
-        drawing = partial(drawings.compare_drawing, comparison, media)
-        described = partial(answers.compare_answer, comparison, context.request_id)
-        return await self._serialize(context, question, media, drawing, described)
+        self._service.check_comparison(question, sides)
+        with (
+            self._catalogue.using(first.spec),
+            self._catalogue.using(second.spec),
+            self._service.uploads.begin() as upload,
+        ):
+            images = await self._receive(request, question, upload)
+            with Presence(request):
+                comparison = await self._service.compare(question, sides, upload, context.clock, parameters.mode)
+                context.facts.update(runtime="both", images=images)
+                context.clock.lap("rpc")
+                drawing = partial(drawings.compare_drawing, comparison, media)
+                described = partial(answers.compare_answer, comparison, context.request_id)
+                return await self._serialize(context, question, media, drawing, described)
 
     async def _serialize(
         self,
@@ -201,11 +222,12 @@ class Routes:
         """The process answers."""
         return answers.LiveAnswer()
 
-    async def ready(self) -> Response:
-        """200 while at least one runtime can answer, else 503; the body says what each model is waiting for."""
+    async def ready(self, request: Request) -> Response:
+        """200 while at least one runtime can answer and the gateway is not stopping, else 503; the body says what each
+        model is waiting for."""
         catalogue = self._catalogue
         answer = answers.ReadyAnswer(
-            ready=self._health.ready,
+            ready=self._health.ready and not request.app.state.draining,
             models={name: version_states(catalogue.find(name), self._health) for name in catalogue},
             wanted={
                 name: version_states(catalogue.find(name, catalogue.wanted(name)), self._health)
@@ -221,7 +243,10 @@ class Routes:
             encode, media = choose_encoder(request.headers.get("accept", ""))
         except TypeError:  # how the library takes a version that is no number
             encode, media = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
-        return Response(encode(self._metrics.registry), media_type=media)
+        exposed = self._metrics.exposed
+        # The files of all processes are read and added up, which takes a while.
+        said = await asyncio.to_thread(encode, exposed) if self._metrics.shared else encode(exposed)
+        return Response(said, media_type=media)
 
     def _question(
         self,
@@ -235,7 +260,8 @@ class Routes:
         context.facts["version"] = spec.version
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
-        deadline = Deadline.after_ms(timeout_ms)
+        # From when the request arrived: whatever has been done for it since is part of its time.
+        deadline = Deadline(time.monotonic() - context.clock.elapsed_s() + timeout_ms / 1000)
         defaults = TASKS[spec.task].defaults(spec)
         asked = Limits(
             most=defaults.most if parameters.top_k is None else parameters.top_k,
@@ -245,15 +271,17 @@ class Routes:
         origin = Origin(context.request_id, context.time, policy)
         return Question(spec, asked, deadline, origin, keep_originals=media in accept.PICTURES)
 
-    async def _receive(self, request: Request, question: Question) -> list[bytes]:
-        images = await read_images(request, self._settings, question.deadline)
-        if question.keep_originals and len(images) > 1:
+    async def _receive(self, request: Request, question: Question, upload: Upload) -> int:
+        """Read the pictures into `upload`; how many they are."""
+        await read_images(request, self._settings, question.deadline, upload)
+        count = len(upload.images)
+        if question.keep_originals and count > 1:
             raise NotAcceptable(
-                f"A drawing is of one picture; this request has {len(images)}. Send one at a time, or "
+                f"A drawing is of one picture; this request has {count}. Send one at a time, or "
                 "Accept: application/json."
             )
         context_of(request).clock.lap("receive")
-        return images
+        return count
 
 
 def _json(answer: BaseModel, *, status: int = 200) -> Response:

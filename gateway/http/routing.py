@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
 from gateway.errors import BadRequest, Conflict, DatabaseUnavailable, InvalidParameter, ModelNotFound
 from gateway.http import problems
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
 from gateway.policies import Kept, Policies
 from gateway.progress import Action
@@ -118,10 +118,10 @@ _EXAMPLES = {
 class RoutingRoutes:
     """The API over the policies. Changes need the admin key."""
 
-    def __init__(self, routing: Router, policies: Policies, *, admin_key: str) -> None:
+    def __init__(self, routing: Router, policies: Policies, *, guard: Guard) -> None:
         self._routing = routing
         self._policies = policies
-        self.router = router = APIRouter()
+        self.router = router = APIRouter(route_class=guard.needs("read"))
         path = "/v1/models/{model}/routing"
         router.add_api_route(
             path,
@@ -134,10 +134,8 @@ class RoutingRoutes:
             self.set,
             methods=["PUT"],
             response_model=PolicyInForce,
-            responses=problems.answers(
-                *problems.ADMIN, BadRequest, ModelNotFound, Conflict, InvalidParameter, DatabaseUnavailable
-            ),
-            dependencies=[Depends(require_admin(admin_key))],
+            responses=problems.answers(BadRequest, ModelNotFound, Conflict, InvalidParameter, DatabaseUnavailable),
+            route_class_override=guard.needs("admin"),
         )
 
     async def show(self, model: ModelParam) -> PolicyInForce:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.catalogue import Catalogue
@@ -19,7 +19,7 @@ from gateway.errors import (
     RuntimeUnavailable,
 )
 from gateway.http import problems
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
 from gateway.runtimes.base import ModelRef, Runtime
 from modelkit.request import WholeNumber
@@ -50,17 +50,16 @@ class ScaleAnswer(BaseModel):
 
 
 class ScalingRoutes:
-    def __init__(self, runtimes: Mapping[RuntimeName, Runtime], *, catalogue: Catalogue, admin_key: str) -> None:
+    def __init__(self, runtimes: Mapping[RuntimeName, Runtime], *, catalogue: Catalogue, guard: Guard) -> None:
         self._runtimes = runtimes
         self._catalogue = catalogue
-        self.router = APIRouter()
+        self.router = APIRouter(route_class=guard.needs("admin"))
         self.router.add_api_route(
             "/v1/models/{model}/scale",
             self.scale,
             methods=["PUT"],
             response_model=ScaleAnswer,
             responses=problems.answers(
-                *problems.ADMIN,
                 BadRequest,
                 ModelNotFound,
                 Conflict,
@@ -69,7 +68,6 @@ class ScalingRoutes:
                 RuntimeUnavailable,
                 DeadlineExceeded,
             ),
-            dependencies=[Depends(require_admin(admin_key))],
         )
 
     async def scale(self, model: ModelParam, body: ScaleBody) -> ScaleAnswer:

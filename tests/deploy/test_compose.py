@@ -266,3 +266,8 @@ def test_the_example_settings_show_the_defaults() -> None:
     for name, value in re.findall(r"^#(TANDEM_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE):
         if name in defaults:
             assert value == defaults[name], name
+
+
+def test_the_gateway_has_the_time_to_stop_that_it_may_take() -> None:
+    grace = services(CPU[0])["gateway"]["stop_grace_period"]
+    assert float(grace.removesuffix("s")) >= Settings().http.stop_s

@@ -28,4 +28,4 @@ if __name__ == "__main__":
     chance = random.Random()  # noqa: S311  not for secrets
     for name in options.wrong:
         fakes[name].offset_of = lambda: int(chance.random() < options.wrong_share)
-    serve(create_app(settings, fakes), settings)
+    serve(lambda settings: create_app(settings, fakes), settings)

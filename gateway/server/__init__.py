@@ -1,0 +1,1 @@
+"""How the gateway takes HTTP from the network: its sockets, connections, processes, and how it stops."""
