@@ -17,7 +17,7 @@ from gateway.disagreements import Disagreements
 from gateway.environment import Environment
 from gateway.evidence import Evidence
 from gateway.health import Health
-from gateway.http import problems
+from gateway.http import description, problems
 from gateway.http.comparison import ComparisonRoutes
 from gateway.http.context import RequestContextMiddleware
 from gateway.http.disagreements import DisagreementRoutes
@@ -162,6 +162,7 @@ def create_app(
     app.state.metrics = metrics
     app.state.draining = False
     problems.install(app, metrics)
+    description.complete(app)
     app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error, tracer=tracer)
     return app
 
