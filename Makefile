@@ -1,7 +1,7 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-redis test-compose test-compose-official check bench bench-workers prove prove-drain soak proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench bench-workers prove prove-drain prove-faults test-redis fuzz-api soak fuzz proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
@@ -16,8 +16,11 @@ help:
 	$(info make bench   measure each part of the way of a request)
 	$(info make bench-workers   each worker against the bare loop around its artifact, and 50,000 pictures on each: makes the conversion environment; half an hour)
 	$(info make prove   what the comparison says where the truth is known: a hung shadow, wrong labels, a planted delay; ten minutes)
+	$(info make fuzz-api   every answer against the description of the API, with other requests each time; twenty minutes)
 	$(info make prove-drain   gateways stopped under load lose no request that they accepted; half a minute)
+	$(info make prove-faults   what clients notice of real workers that are killed, hang, are slow or answer wrongly; ten minutes)
 	$(info make soak    half an hour of good and bad requests on a stack of its own: memory, files and tasks stay where they were)
+	$(info make fuzz    five minutes of a coverage-guided fuzzer on the decoder of pictures, after 100,000 mutants of real ones)
 	$(info make proto   compile the .proto files)
 	$(info make setup   only make the environments)
 	$(info make clean   remove the environments and caches; var/ with models, keys and logs stays)
@@ -86,11 +89,22 @@ prove: setup
 	.venv/bin/python -m loadtests.prove_labels
 	.venv/bin/python -m loadtests.prove_live
 
+fuzz-api: setup
+	.venv/bin/python -m tests.hostile.schema
+
 prove-drain: setup
 	.venv/bin/python -m loadtests.prove_drain
 
+prove-faults: setup
+	.venv/bin/python -m loadtests.prove_faults
+
 soak: setup
 	.venv/bin/python -m loadtests.soak
+
+fuzz: setup
+	.venv/bin/python -m pip install --quiet -c constraints.txt --group fuzz
+	.venv/bin/python -m tests.hostile.fuzz
+	.venv/bin/python -m tests.hostile.guided
 
 proto:
 	@$(PYTHON) -m tandem.bootstrap .venv

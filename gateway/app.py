@@ -17,7 +17,7 @@ from gateway.disagreements import Disagreements
 from gateway.environment import Environment
 from gateway.evidence import Evidence
 from gateway.health import Health
-from gateway.http import problems
+from gateway.http import description, problems
 from gateway.http.comparison import ComparisonRoutes
 from gateway.http.context import RequestContextMiddleware
 from gateway.http.disagreements import DisagreementRoutes
@@ -27,6 +27,7 @@ from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
 from gateway.http.routing import RoutingRoutes
 from gateway.http.scaling import ScalingRoutes
+from gateway.job_files import JobFiles
 from gateway.jobs import Jobs
 from gateway.keys import Keys
 from gateway.latencies import Latencies
@@ -38,6 +39,7 @@ from gateway.reconciler import Reconciler
 from gateway.recording import RequestLog
 from gateway.router import Router
 from gateway.routing import Fixed, Target
+from gateway.runtimes import tls
 from gateway.runtimes.base import Runtime
 from gateway.runtimes.opening import open_runtimes
 from gateway.service import Service
@@ -53,6 +55,7 @@ def create_app(
 ) -> FastAPI:
     """The gateway as an ASGI application. `runtimes` takes the place of the real workers, `evidence` that of the
     statistics' process. Raises InvalidSettings, InvalidKeyFile."""
+    tls.check(settings)
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
     catalogue = Catalogue(settings.store)
@@ -70,7 +73,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        workers = runtimes or open_runtimes(settings, metrics)
+        workers = runtimes or open_runtimes(settings, metrics, lambda model: catalogue.specs.get(model))
         latencies = Latencies()
         health = Health(workers, warm_up_requests=settings.warm_up_requests)
         disagreements = Disagreements(settings.disagreements, database, metrics=metrics)
@@ -113,7 +116,7 @@ def create_app(
             metrics=metrics,
             guard=guard,
         )
-        jobs = Jobs(settings.store, settings.serving)
+        jobs = Jobs(settings.store, settings.serving, JobFiles(settings.jobs))
         comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies, guard=guard)
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, guard=guard).router)
@@ -159,6 +162,7 @@ def create_app(
     app.state.metrics = metrics
     app.state.draining = False
     problems.install(app, metrics)
+    description.complete(app)
     app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error, tracer=tracer)
     return app
 

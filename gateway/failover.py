@@ -96,6 +96,12 @@ class Failovers:
         self._hedges = Hedges(latencies, metrics)
         self._metrics = metrics
 
+    def candidates(self, plan: Plan) -> Sequence[Side]:
+        """Who may answer a request by `plan`, by what is known now, in the order of being asked. Never none."""
+        if plan.other is None or not plan.failover or not self._able(plan.other):
+            return [plan.primary]
+        return [plan.primary, plan.other] if self._refusal(plan.primary) is None else [plan.other]
+
     async def answer(
         self, plan: Plan, other: Side, question: Question, pictures: Sequence[Picture], clock: StageClock
     ) -> Answer:

@@ -189,6 +189,13 @@ class Inference:
             self._metrics.observe_worker(each, model=spec.name, version=version, runtime=runtime, role=role)
         return Answer(spec, runtime, pictures, found, clock, worker, role)
 
+    def refused(self, runtime: RuntimeName, question: Question, *, role: Role, code: str) -> None:
+        """Count a request that `runtime` is not asked, since it has no room: before anything was done for it."""
+        spec = question.spec
+        self._metrics.requests.labels(spec.name, str(spec.version), runtime, role, code).inc()
+        patience_s = max(0.0, question.deadline.at_s - question.deadline.now())
+        self._latencies.failed(runtime, ModelRef.of(spec), patience_s)
+
     async def agreement(
         self, question: Question, first: Sequence[Found], second: Sequence[Found], *, row: Withheld
     ) -> Compared:

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
-from gateway import spans
 from gateway.admission import Admission
 from gateway.agreement import Agreement
 from gateway.disagreements import Disagreements
-from gateway.errors import TandemError, TooManyImages
+from gateway.errors import Overloaded, TandemError
 from gateway.failover import Failovers
 from gateway.health import Health
-from gateway.images.decode import decode
-from gateway.images.geometry import Geometry
-from gateway.images.preprocess import fit
 from gateway.inference import Answer, Inference, Picture, Question, Race, Role
 from gateway.latencies import Latencies
-from gateway.metrics import NO_RUNTIME, Metrics
+from gateway.metrics import Metrics
+from gateway.preparation import Preparation
 from gateway.recording import Recorder, withheld
 from gateway.router import Plan, Side
 from gateway.runtimes.base import Runtime
 from gateway.settings import Settings
 from gateway.shadow import Shadows
 from gateway.stages import StageClock
-from gateway.threads import Threads
+from gateway.upload import Upload, Uploads
 from modelkit.spec import ModelSpec, RuntimeName
 
 Mode = Literal["parallel", "sequential"]
@@ -59,23 +54,23 @@ class Service:
         metrics: Metrics,
         log: Recorder,
     ) -> None:
-        self._limits = settings.limits
         self._shadows = shadows
         self._disagreements = disagreements
-        self._metrics = metrics
         self._log = log
         self._admission = {
             name: Admission(
                 f"the {name} runtime",
-                max_inflight=limit.max_inflight,
-                max_queue=limit.max_queue,
+                max_inflight=settings.share(limit.max_inflight),
+                max_queue=limit.max_queue and settings.share(limit.max_queue),
                 inflight=metrics.inflight.labels(name),
                 waiting=metrics.queue_depth.labels(name),
             )
             for name, limit in settings.runtimes.items()
         }
-        self.threads = Threads(settings.limits.decode_threads or os.cpu_count() or 1, "pictures")
-        """Where pictures are decoded."""
+        self.uploads = Uploads(settings.share(settings.limits.max_inflight_bytes), metrics.inflight_bytes)
+        self._preparation = Preparation(settings, keep_uploads=lambda: disagreements.wanted, metrics=metrics)
+        self.threads = self._preparation.threads
+        """Where pictures are decoded, and drawn."""
         self._inference = Inference(runtimes, latencies=latencies, health=health, metrics=metrics, threads=self.threads)
         self._failovers = Failovers(
             self._ask,
@@ -86,11 +81,22 @@ class Service:
         )
         self._random = random.Random()  # noqa: S311  not for secrets
 
-    async def predict(self, question: Question, plan: Plan, images: Sequence[bytes], clock: StageClock) -> Answer:
+    def check(self, question: Question, plan: Plan) -> None:
+        """Refuse at once, before its body is read, what would be refused later. Raises Overloaded, DeadlineExceeded."""
+        self._with_room(question, self._failovers.candidates(plan), 1, "primary")
+
+    def check_comparison(self, question: Question, sides: Mapping[str, Side]) -> None:
+        """As `check`."""
+        self._with_room(question, list(sides.values()), 1, "compare")
+
+    async def predict(self, question: Question, plan: Plan, upload: Upload, clock: StageClock) -> Answer:
         """The answer of the plan's primary, or of who takes over from it, whatever becomes of its shadow.
 
         Raises TandemError."""
-        pictures = await self._prepare(question, images, clock, role="primary")
+        room, *_ = self._with_room(question, self._failovers.candidates(plan), len(upload.images), "primary")
+        with room.coming(len(upload.images)):
+            then_s = room.need_s(0)
+            pictures = await self._preparation.pictures(question, upload, clock, role="primary", then_s=then_s)
         if plan.shadow is None:
             return await self._answer(question, plan, pictures, clock)
         paired = replace(question, origin=replace(question.origin, pair=self._pair()))
@@ -111,12 +117,17 @@ class Service:
         self,
         question: Question,
         sides: Mapping[str, Side],
-        images: Sequence[bytes],
+        upload: Upload,
         clock: StageClock,
         mode: Mode = "parallel",
     ) -> Comparison:
         """Two sides' answers about the same tensors. One failing does not hide the other's answer."""
-        pictures = await self._prepare(question, images, clock, role="compare")
+        rooms = self._with_room(question, list(sides.values()), len(upload.images), "compare")
+        with ExitStack() as coming:
+            for room in set(rooms):
+                coming.enter_context(room.coming(len(upload.images)))
+            then_s = min(room.need_s(0) for room in rooms)
+            pictures = await self._preparation.pictures(question, upload, clock, role="compare", then_s=then_s)
         # Whoever is called first may find the caches cold, or the cores free: that must not always be the same one.
         order = self._random.sample(list(sides), len(sides))
         pair, names = self._pair(), list(sides)
@@ -148,7 +159,7 @@ class Service:
 
     async def close(self) -> None:
         await self._shadows.close()
-        self.threads.close()
+        self._preparation.close()
 
     async def _answer(self, question: Question, plan: Plan, pictures: Sequence[Picture], clock: StageClock) -> Answer:
         if plan.other is None:
@@ -184,44 +195,19 @@ class Service:
     def _pair(self) -> int:
         return self._random.getrandbits(63)
 
-    async def _prepare(
-        self, question: Question, images: Sequence[bytes], clock: StageClock, *, role: Role
-    ) -> list[Picture]:
-        spec, limits = question.spec, self._limits
-        if len(images) > limits.max_images:
-            raise TooManyImages(
-                f"{len(images)} images in one request; at most {limits.max_images}. Send several requests."
-            )
-        pictures, preprocess_s = await self.threads.run(
-            question.deadline, partial(_to_pictures, images, question, limits.max_pixels, self._disagreements.wanted)
-        )
-        # The wait for a free decoding thread counts as decoding.
-        clock.lap("decode", of_it=("preprocess", preprocess_s))
-        self._metrics.observe_stages(
-            clock.seconds,
-            model=spec.name,
-            version=str(spec.version),
-            runtime=NO_RUNTIME,
-            role=role,
-            exemplar=spans.exemplar(),
-        )
-        return pictures
-
-
-def _to_pictures(
-    images: Sequence[bytes], question: Question, max_pixels: int, keep_uploads: bool
-) -> tuple[list[Picture], float]:
-    """The pictures, and the seconds of it that were preprocessing.
-
-    One picture after the other, so that no more than one of a request is in memory in full size, but for those to keep.
-    """
-    spec, pictures, preprocess_s = question.spec.input, [], 0.0
-    for data in images:
-        image = decode(data, max_pixels=max_pixels)
-        start_s = time.perf_counter()
-        geometry = Geometry.of(image.size, spec)
-        tensor = fit(image, spec, geometry)
-        preprocess_s += time.perf_counter() - start_s
-        kept = image if question.keep_originals else None
-        pictures.append(Picture(geometry, tensor, kept, data if keep_uploads else None))
-    return pictures, preprocess_s
+    def _with_room(self, question: Question, sides: Sequence[Side], pictures: int, role: Role) -> Sequence[Admission]:
+        """Of those of `sides` that would not refuse so many pictures now. Raises what the first says, where all do."""
+        found, refusals = [], []
+        for side in sides:
+            room = self._admission[side.runtime]
+            try:
+                room.check(pictures, question.deadline)
+            except Overloaded as refusal:
+                refusals.append((side, refusal))
+            else:
+                found.append(room)
+        if found:
+            return found
+        for side, refused in refusals:
+            self._inference.refused(side.runtime, replace(question, spec=side.spec), role=role, code=refused.code)
+        raise refusals[0][1]

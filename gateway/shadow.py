@@ -72,6 +72,7 @@ class Shadows:
             max_queue=settings.max_queue,
             inflight=metrics.shadow_inflight,
             waiting=metrics.shadow_queue_depth,
+            foresees=False,  # the wait is not part of a shadow's time at the runtime
         )
         self._random = random.Random()  # noqa: S311  not for secrets
         self._tasks: set[asyncio.Task[None]] = set()

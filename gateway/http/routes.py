@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -11,19 +13,18 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encode
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from gateway import spans
+from gateway import errors, spans
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.errors import NotAcceptable
 from gateway.health import Health
-from gateway.http import accept, answers, drawings
-from gateway.http.bodies import REQUEST_BODY, read_images
+from gateway.http import accept, answers, drawings, problems
+from gateway.http.bodies import read_images, request_body
 from gateway.http.context import RequestContext, context_of
 from gateway.http.keys import Guard
 from gateway.http.models import ModelParam, version_states
 from gateway.http.parameters import CompareParameters, InferenceParameters, PredictParameters
 from gateway.http.presence import Presence
-from gateway.http.problems import PROBLEMS
 from gateway.inference import Question
 from gateway.metrics import Metrics
 from gateway.request_log import Origin
@@ -32,6 +33,7 @@ from gateway.service import Service
 from gateway.settings import Settings
 from gateway.tasks.base import Limits
 from gateway.tasks.table import TASKS
+from gateway.upload import Upload
 from modelkit.spec import ModelSpec
 
 KeyHeader = Annotated[
@@ -43,6 +45,22 @@ KeyHeader = Annotated[
         "those with the same key are answered by the same one.",
     ),
 ]
+
+
+_INFERENCE = (
+    errors.BadRequest,
+    errors.ModelNotFound,
+    errors.NotAcceptable,
+    errors.RequestTimeout,
+    errors.ImageTooLarge,
+    errors.UnsupportedImage,
+    errors.InvalidParameter,
+    errors.TooManyImages,
+    errors.InvalidImage,
+    errors.Overloaded,
+    errors.DeadlineExceeded,
+)
+_RUNTIME = (errors.RuntimeFailed, errors.RuntimeUnavailable)
 
 
 class Routes:
@@ -66,15 +84,17 @@ class Routes:
         self._health = health
         self._metrics = metrics
 
-        self.router = router = APIRouter(responses=PROBLEMS)
+        self.router = router = APIRouter()
         predicts = guard.needs("predict")
-        with_body = {"requestBody": REQUEST_BODY}
+        with_body = {"requestBody": request_body(settings.limits.max_images)}
         as_picture = {"content": dict.fromkeys(accept.PICTURES, accept.PICTURE_SCHEMA)}
+        examples = {"application/json": {"examples": answers.PREDICT_EXAMPLES}}
+        predicted = {"model": answers.PredictAnswer, "content": as_picture["content"] | examples}
         router.add_api_route(
             "/v1/models/{model}/predict",
             self.predict,
             methods=["POST"],
-            responses={200: {"model": answers.PredictAnswer, **as_picture}},
+            responses=problems.answers(*_INFERENCE, *_RUNTIME) | {200: predicted},
             openapi_extra=with_body,
             route_class_override=predicts,
         )
@@ -82,16 +102,29 @@ class Routes:
             "/v1/models/{model}/compare",
             self.compare,
             methods=["POST"],
-            responses={200: {"model": answers.CompareAnswer, **as_picture}},
+            responses=problems.answers(*_INFERENCE) | {200: {"model": answers.CompareAnswer, **as_picture}},
             openapi_extra=with_body,
             route_class_override=predicts,
         )
-        router.add_api_route("/v1/settings", self.effective_settings, route_class_override=guard.needs("admin"))
-        router.add_api_route("/livez", self.live, response_model=answers.LiveAnswer)
-        router.add_api_route("/readyz", self.ready, responses={200: {"model": answers.ReadyAnswer}})
+        router.add_api_route(
+            "/v1/settings",
+            self.effective_settings,
+            responses=problems.answers(),
+            route_class_override=guard.needs("admin"),
+        )
+        router.add_api_route("/livez", self.live, response_model=answers.LiveAnswer, responses=problems.answers())
+        ready = {"model": answers.ReadyAnswer}
+        router.add_api_route("/readyz", self.ready, responses=problems.answers() | {200: ready, 503: ready})
         for path, probe in (("/livez", self.live), ("/readyz", self.ready)):  # load balancers ask for the head alone
             router.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
-        router.add_api_route("/metrics", self.prometheus, route_class_override=guard.needs("read"))
+        in_text = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
+        router.add_api_route(
+            "/metrics",
+            self.prometheus,
+            response_class=Response,
+            responses=problems.answers() | {200: {"content": in_text}},
+            route_class_override=guard.needs("read"),
+        )
 
     async def predict(
         self,
@@ -111,12 +144,17 @@ class Routes:
         plan = self._routing.plan(model, runtime=runtime, version=parameters.version, key=key)
         question = self._question(request, plan.primary.spec, parameters, media, plan.policy)
         other = plan.other or plan.primary
-        with self._catalogue.using(question.spec), self._catalogue.using(other.spec):
-            images = await self._receive(request, question)
+        self._service.check(question, plan)
+        with (
+            self._catalogue.using(question.spec),
+            self._catalogue.using(other.spec),
+            self._service.uploads.begin() as upload,
+        ):
+            images = await self._receive(request, question, upload)
             with Presence(request):
-                answer = await self._service.predict(question, plan, images, context.clock)
+                answer = await self._service.predict(question, plan, upload, context.clock)
                 context.worker = answer.worker
-                context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=len(images))
+                context.facts.update(version=answer.spec.version, runtime=answer.runtime, images=images)
                 if answer.role != "primary":
                     context.facts["role"] = answer.role
                 if answer.failed_over is not None:
@@ -143,11 +181,16 @@ class Routes:
         first, second = self._routing.pair(model, parameters.targets, version=parameters.version)
         sides = dict(zip(parameters.targets.names, (first, second), strict=True))
         question = self._question(request, first.spec, parameters, media, "compare")
-        with self._catalogue.using(first.spec), self._catalogue.using(second.spec):
-            images = await self._receive(request, question)
+        self._service.check_comparison(question, sides)
+        with (
+            self._catalogue.using(first.spec),
+            self._catalogue.using(second.spec),
+            self._service.uploads.begin() as upload,
+        ):
+            images = await self._receive(request, question, upload)
             with Presence(request):
-                comparison = await self._service.compare(question, sides, images, context.clock, parameters.mode)
-                context.facts.update(runtime="both", images=len(images))
+                comparison = await self._service.compare(question, sides, upload, context.clock, parameters.mode)
+                context.facts.update(runtime="both", images=images)
                 context.clock.lap("rpc")
                 drawing = partial(drawings.compare_drawing, comparison, media)
                 described = partial(answers.compare_answer, comparison, context.request_id)
@@ -200,7 +243,10 @@ class Routes:
             encode, media = choose_encoder(request.headers.get("accept", ""))
         except TypeError:  # how the library takes a version that is no number
             encode, media = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
-        return Response(encode(self._metrics.registry), media_type=media)
+        exposed = self._metrics.exposed
+        # The files of all processes are read and added up, which takes a while.
+        said = await asyncio.to_thread(encode, exposed) if self._metrics.shared else encode(exposed)
+        return Response(said, media_type=media)
 
     def _question(
         self,
@@ -214,7 +260,8 @@ class Routes:
         context.facts["version"] = spec.version
         limits = self._settings.limits
         timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
-        deadline = Deadline.after_ms(timeout_ms)
+        # From when the request arrived: whatever has been done for it since is part of its time.
+        deadline = Deadline(time.monotonic() - context.clock.elapsed_s() + timeout_ms / 1000)
         defaults = TASKS[spec.task].defaults(spec)
         asked = Limits(
             most=defaults.most if parameters.top_k is None else parameters.top_k,
@@ -224,15 +271,17 @@ class Routes:
         origin = Origin(context.request_id, context.time, policy)
         return Question(spec, asked, deadline, origin, keep_originals=media in accept.PICTURES)
 
-    async def _receive(self, request: Request, question: Question) -> list[bytes]:
-        images = await read_images(request, self._settings, question.deadline)
-        if question.keep_originals and len(images) > 1:
+    async def _receive(self, request: Request, question: Question, upload: Upload) -> int:
+        """Read the pictures into `upload`; how many they are."""
+        await read_images(request, self._settings, question.deadline, upload)
+        count = len(upload.images)
+        if question.keep_originals and count > 1:
             raise NotAcceptable(
-                f"A drawing is of one picture; this request has {len(images)}. Send one at a time, or "
+                f"A drawing is of one picture; this request has {count}. Send one at a time, or "
                 "Accept: application/json."
             )
         context_of(request).clock.lap("receive")
-        return images
+        return count
 
 
 def _json(answer: BaseModel, *, status: int = 200) -> Response:

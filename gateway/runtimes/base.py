@@ -77,7 +77,7 @@ class Runtime(Protocol):
         ...
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
-        """Never raises for a worker's fault: that is a status."""
+        """Never raises for a worker's fault: that is a status. But it raises DeadlineExceeded where nothing is said."""
         ...
 
     async def load(self, model: ModelRef, *, deadline: Deadline) -> None:

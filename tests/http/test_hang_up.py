@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,29 @@ def test_its_shadow_goes_on(client: httpx.Client, fakes: Fakes, ask: Ask, tmp_pa
     until(lambda: fakes["torch"].running == 1, fakes)
     connection.close()
     until(lambda: count(client, 'tandem_requests_total{model="digits",outcome="ok",role="shadow"') == 1, fakes)
+
+
+def test_a_picture_that_waits_for_a_thread_is_not_decoded(
+    start_gateway: StartGateway, fakes: Fakes, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end, decoded = threading.Event(), threading.Event(), []
+
+    def slow(*_: object, **__: object) -> None:
+        decoded.append(threading.current_thread())
+        begun.set()
+        may_end.wait(30)
+        raise DeadlineExceeded("It took too long.")
+
+    monkeypatch.setattr("gateway.decoding.pixels_of", slow)
+    client = start_gateway(limits={"decode_threads": 1})
+    first = ask(client)
+    assert begun.wait(30)
+    next_one, waiting = ask(client), ask(client)
+    until(lambda: count(client, "tandem_decode_queue_depth") == 1, fakes)
+    waiting.close()
+    until(lambda: count(client, "tandem_decode_queue_depth") == 0, fakes)
+    next_one.close()
+    until(lambda: count(client, "tandem_decoding") == 1, fakes)
+    may_end.set()
+    assert b" 504 " in first.recv(1000)
+    assert len(decoded) == 1

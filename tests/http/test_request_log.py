@@ -179,7 +179,7 @@ def test_a_request_that_is_not_answered_in_time_ends_in_the_stage_that_it_had_re
     assert row["rpc_s"] > 0.1
 
 
-def test_a_request_that_finds_no_room_is_a_row_and_one_that_was_never_asked_is_none(
+def test_a_runtime_that_has_no_room_is_a_row_where_it_was_to_be_compared_and_one_that_was_never_asked_is_none(
     start_gateway: StartGateway, fakes: Fakes, logged: Logged
 ) -> None:
     fakes["torch"].hold = asyncio.Event()
@@ -190,10 +190,12 @@ def test_a_request_that_finds_no_room_is_a_row_and_one_that_was_never_asked_is_n
         first = thread.submit(client.post, PREDICT, files=PICTURE)
         until(lambda: len(fakes["torch"].seen) == 1)
         assert client.post(PREDICT, files=PICTURE).json()["code"] == "overloaded"
-        (row,) = logged(1)
+        compared = client.post(COMPARE, files=PICTURE).json()["runtimes"]
+        assert (compared["torch"]["error"]["code"], compared["tf"]["runtime"]) == ("overloaded", "tf")
+        row, other = sorted(logged(2), key=lambda row: row["side"])
         fakes["torch"].hold.set()
         assert first.result().status_code == 200
-    assert row["outcome"] == "overloaded"
+    assert (row["outcome"], other["outcome"]) == ("overloaded", "ok")
     assert reached(row) == list(STAGES[:4])
 
 
@@ -222,7 +224,8 @@ def test_a_dropped_shadow_is_a_row_of_its_pair(
 async def test_shadows_that_are_given_up_when_the_gateway_stops_are_written_all_the_same(
     tmp_path: Path, fakes: Fakes
 ) -> None:
-    fakes["tf"].hold = asyncio.Event()
+    fakes["tf"].hold, asked = asyncio.Event(), asyncio.Event()
+    fakes["tf"].called = asked.set
     write_store(tmp_path / "store", 1, 2)
     app = create_app(Settings(var=tmp_path, warm_up_requests=0, shadow=ShadowSettings(max_inflight=1)), fakes)
     async with app.router.lifespan_context(app):
@@ -231,7 +234,7 @@ async def test_shadows_that_are_given_up_when_the_gateway_stops_are_written_all_
             await client.put("/v1/models/digits/routing", json=SHADOW, headers=headers)
             for _ in range(2):
                 assert (await client.post(PREDICT, files=PICTURE)).status_code == 200
-        assert fakes["tf"].running == 1
+        await asyncio.wait_for(asked.wait(), 30)
     rows = read(tmp_path / "tandem.db")
     first, second = (row for row in rows if row["side"] == 0)
     under_way, waiting = (

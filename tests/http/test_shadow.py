@@ -173,7 +173,7 @@ def test_behind_a_shadow_that_hangs_only_so_many_are_kept_and_the_rest_dropped_a
     client = start(shadow={"timeout_ms": 60_000, **limits})
     for _ in range(30):
         assert ask(client).status_code == 200
-    assert dropped(client, reason) == 25
+    until(lambda: dropped(client, reason) == 25)
     assert len(fakes["tf"].seen) <= 5
     assert count(client, 'tandem_requests_total{model="digits",outcome="ok",role="primary"') == 30
 
