@@ -121,11 +121,13 @@ def _response(problem: Problem, headers: dict[str, str] | None = None) -> Respon
     return Response(problem.model_dump_json(), problem.status, headers=headers, media_type="application/problem+json")
 
 
-def _said(kind: str, message: str) -> str:
-    """Pydantic's message, but for the one that says nothing to a caller."""
-    if kind == "extra_forbidden":
+def _said(error: dict[str, Any]) -> str:
+    """Pydantic's message, but for one that says nothing to a caller, and one that repeats what came."""
+    if error["type"] == "extra_forbidden":
         return "no such parameter here; /docs lists them"
-    return message.removeprefix("Value error, ")
+    if error["type"] == "union_tag_invalid":
+        return f"must be one of {error['ctx']['expected_tags']}"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _allowed(request: Request) -> str:
@@ -165,8 +167,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
     async def on_invalid_parameter(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         detail = "; ".join(
-            f"{str(each['loc'][-1])[:_MAX_WORD]}: {_said(each['type'], each['msg'])}"
-            for each in error.errors()[:_MAX_MISTAKES]
+            f"{str(each['loc'][-1])[:_MAX_WORD]}: {_said(each)}" for each in error.errors()[:_MAX_MISTAKES]
         )
         return await on_tandem_error(request, errors.InvalidParameter(f"{detail.removesuffix('.')}."))
 
