@@ -159,7 +159,12 @@ def create_app(
     app.state.metrics = metrics
     app.state.draining = False
     problems.install(app, metrics)
-    app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error, tracer=tracer)
+    app.add_middleware(
+        RequestContextMiddleware,
+        internal_error=problems.internal_error,
+        tracer=tracer,
+        tls=bool(settings.http.tls_certificate),
+    )
     return app
 
 
