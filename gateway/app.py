@@ -163,7 +163,12 @@ def create_app(
     app.state.draining = False
     problems.install(app, metrics)
     description.complete(app)
-    app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error, tracer=tracer)
+    app.add_middleware(
+        RequestContextMiddleware,
+        internal_error=problems.internal_error,
+        tracer=tracer,
+        tls=bool(settings.http.tls_certificate),
+    )
     return app
 
 

@@ -30,6 +30,10 @@ class HttpSettings(_Section):
     """Address the gateway listens on. `0.0.0.0` opens it to other machines."""
     port: Port = Field(8000, ge=0, le=65535)
     """Port the gateway listens on."""
+    tls_certificate: str = ""
+    """File of the gateway's certificate (PEM), with those that lead to its root; with it HTTP is HTTPS."""
+    tls_key: str = Field("", validate_default=True)
+    """File of that certificate's key (PEM). Both are read again when they change."""
     header_timeout_s: float = Field(10.0, gt=0)
     """Longest time for a request's first line and headers to arrive, in seconds; then 408."""
     body_timeout_s: float = Field(30.0, gt=0)
@@ -44,6 +48,13 @@ class HttpSettings(_Section):
     """Longest time after that for what was accepted to be answered, in seconds; then 503."""
     processes: int = Field(1, ge=1, le=64)
     """Gateway processes that share the port. What is bounded for all of them together is divided by their number."""
+
+    @field_validator("tls_key")
+    @classmethod
+    def _with_certificate(cls, value: str, info: ValidationInfo) -> str:
+        if bool(value) != bool(info.data.get("tls_certificate")):
+            raise ValueError("a certificate and its key belong together: set TLS_CERTIFICATE and TLS_KEY, or neither")
+        return value
 
     @property
     def stop_s(self) -> float:
