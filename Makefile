@@ -1,7 +1,7 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench bench-workers prove prove-drain prove-faults soak fuzz fuzz-api proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-redis test-compose test-compose-official check bench bench-workers prove prove-drain prove-faults soak fuzz fuzz-api proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
@@ -9,6 +9,7 @@ help:
 	$(info make test-sources   a model of every kind through docs/models.md: makes the conversion environments, half an hour)
 	$(info make test-monitoring   every rule, and every query of the dashboards against a real Prometheus and a stack under load)
 	$(info make test-postgres   policies and request log on a real PostgreSQL server)
+	$(info make test-redis      the rates of keys on a real Redis server)
 	$(info make test-compose   the Docker stack: builds the images, starts it, and checks it; needs a Docker engine)
 	$(info make test-compose-official   the same with the official images of TensorFlow Serving and Grafana)
 	$(info make check   formatting, lint, types, generated files)
@@ -43,7 +44,7 @@ test-tf: setup
 	.venv-tf/bin/python -m pytest tests/tf_worker
 
 test-gateway: setup
-	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring postgres compose,--ignore=tests/$(suite))
+	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring postgres redis compose,--ignore=tests/$(suite))
 
 test-sources: setup
 	@$(PYTHON) -m tandem.bootstrap .venv-convert .venv-ultralytics
@@ -56,6 +57,10 @@ test-monitoring: setup
 test-postgres: setup
 	.venv/bin/python -m tests.support.postgres
 	.venv/bin/python -m pytest tests/postgres
+
+test-redis: setup
+	.venv/bin/python -m tests.support.redis
+	.venv/bin/python -m pytest tests/redis
 
 test-compose: setup
 	.venv/bin/python -m tests.support.compose

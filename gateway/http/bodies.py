@@ -17,8 +17,8 @@ from gateway.settings import Settings
 from gateway.upload import Upload
 
 _PART = "image"
-_MAX_WHERE = 80
-"""Letters of what is said of where a mistake is: it may be the caller's own word, of megabytes."""
+_MAX_WORD = 100
+"""Letters that are said again of what the caller wrote: it may have been megabytes."""
 
 
 class JsonImage(BaseModel):
@@ -60,8 +60,8 @@ async def read_images(request: Request, settings: Settings, deadline: Deadline, 
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("multipart/form-data", "application/json") and not kind.startswith("image/"):
         raise UnsupportedImage(
-            f"The body's Content-Type is {kind or 'missing'}. Send multipart/form-data with parts named '{_PART}' "
-            "(curl -F image=@picture.jpg), image/* with the picture's bytes, or JSON."
+            f"The body's Content-Type is {kind[:_MAX_WORD] or 'missing'}. Send multipart/form-data with parts named "
+            f"'{_PART}' (curl -F image=@picture.jpg), image/* with the picture's bytes, or JSON."
         )
     async with deadline.guard():
         body = await _read_body(request, settings, upload)
@@ -113,7 +113,7 @@ def _from_json(body: bytes, max_images: int) -> list[bytes]:
         images = JsonImages.model_validate_json(body).images
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))[:_MAX_WHERE] or "the body"
+        where = ".".join(map(str, first["loc"]))[:_MAX_WORD] or "the body"
         raise BadRequest(f'{where}: {first["msg"]}. Send {{"images": [{{"b64": "…"}}]}}.') from None
     if not images:
         raise BadRequest("The list of images is empty. Send a picture.")

@@ -25,13 +25,14 @@ from gateway.http.model_answers import (
     summary_of,
     version_state,
 )
+from gateway.http.parameters import MAX_VERSION
 from gateway.runtimes.base import ModelRef
 from modelkit import lifecycle
 from modelkit.request import WholeNumber
 from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName
 
 ModelParam = Annotated[str, Path(description="The model's name.", examples=["digits"])]
-VersionParam = Annotated[int, Path(description="The version's number.", ge=1, examples=[2])]
+VersionParam = Annotated[int, Path(description="The version's number.", ge=1, le=MAX_VERSION, examples=[2])]
 
 
 class DefaultBody(BaseModel):

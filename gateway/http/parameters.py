@@ -8,13 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 
 from gateway.routing import PAIR_PATTERN, Target, TargetPair
 
+MAX_VERSION = 2**63 - 1
+"""What the runtimes' protocols have room for."""
+
 
 class InferenceParameters(BaseModel):
     """Of `predict` and `compare`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int | None = Field(None, ge=1, description="The model's version; by default its default version.")
+    version: int | None = Field(
+        None, ge=1, le=MAX_VERSION, description="The model's version; by default its default version."
+    )
     top_k: int | None = Field(
         None,
         ge=1,

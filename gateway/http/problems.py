@@ -55,6 +55,11 @@ KINDS: dict[type[TandemError], Kind] = {
 _COME_BACK = errors.Overload | errors.RuntimeUnavailable | errors.DatabaseUnavailable | errors.StatisticsUnavailable
 """These say when to try again."""
 
+_MAX_WORD = 100
+"""Letters that are said again of what the caller wrote: it may have been kilobytes."""
+_MAX_MISTAKES = 8
+"""Of the parameters, named in one answer."""
+
 
 class Problem(BaseModel):
     """The body of every answer that is not a success."""
@@ -159,7 +164,10 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_invalid_parameter(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        detail = "; ".join(f"{each['loc'][-1]}: {_said(each['type'], each['msg'])}" for each in error.errors())
+        detail = "; ".join(
+            f"{str(each['loc'][-1])[:_MAX_WORD]}: {_said(each['type'], each['msg'])}"
+            for each in error.errors()[:_MAX_MISTAKES]
+        )
         return await on_tandem_error(request, errors.InvalidParameter(f"{detail.removesuffix('.')}."))
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -173,7 +181,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         detail = (
             f"{error.detail}. /docs describes what this route takes."
             if code == "bad_request"
-            else f"{request.method} {request.url.path} is not part of this API. See /docs."
+            else f"{request.method} {request.url.path[:_MAX_WORD]} is not part of this API. See /docs."
         )
         headers = dict(error.headers or {})
         if error.status_code == 405:
