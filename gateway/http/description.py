@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.errors import Forbidden, Unauthenticated
+from gateway.errors import Forbidden, RateLimited, Unauthenticated
 from gateway.http import problems
 
 _HEADERS = {
@@ -21,8 +21,8 @@ _HEADERS = {
         "schema": {"type": "string"},
     },
 }
-_REFUSED = problems.answers(Unauthenticated, Forbidden)
-"""By routes that need a key."""
+_OF_KEYS = (Unauthenticated, Forbidden, RateLimited)
+_BY_CODE = {error.code: error for error in problems.KINDS}
 
 
 def complete(app: FastAPI) -> None:
@@ -43,8 +43,16 @@ def _complete(api: dict[str, Any]) -> None:
         for operation in operations.values():
             answers = operation["responses"]
             if "security" in operation:
-                for status in (401, 403):
-                    answers[str(status)] = _REFUSED[status]
+                _refuse(answers)
             on_all = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
             for answer in answers.values():
                 answer["headers"] = answer.get("headers", {}) | on_all
+
+
+def _refuse(answers: dict[str, Any]) -> None:
+    """Add what every route that needs a key may answer. One status may have several codes."""
+    codes = []
+    if "429" in answers:
+        codes = answers["429"]["content"]["application/problem+json"]["schema"]["properties"]["code"]["enum"]
+    refused = problems.answers(*(_BY_CODE[code] for code in codes), *_OF_KEYS)
+    answers.update({str(status): answer for status, answer in refused.items() if status != 500})
