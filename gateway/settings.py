@@ -30,6 +30,10 @@ class HttpSettings(_Section):
     """Address the gateway listens on. `0.0.0.0` opens it to other machines."""
     port: Port = Field(8000, ge=0, le=65535)
     """Port the gateway listens on."""
+    tls_certificate: str = ""
+    """File of the gateway's certificate (PEM), with those that lead to its root; with it HTTP is HTTPS."""
+    tls_key: str = Field("", validate_default=True)
+    """File of that certificate's key (PEM). Both are read again when they change."""
     header_timeout_s: float = Field(10.0, gt=0)
     """Longest time for a request's first line and headers to arrive, in seconds; then 408."""
     body_timeout_s: float = Field(30.0, gt=0)
@@ -44,6 +48,13 @@ class HttpSettings(_Section):
     """Longest time after that for what was accepted to be answered, in seconds; then 503."""
     processes: int = Field(1, ge=1, le=64)
     """Gateway processes that share the port. What is bounded for all of them together is divided by their number."""
+
+    @field_validator("tls_key")
+    @classmethod
+    def _with_certificate(cls, value: str, info: ValidationInfo) -> str:
+        if bool(value) != bool(info.data.get("tls_certificate")):
+            raise ValueError("a certificate and its key belong together: set TLS_CERTIFICATE and TLS_KEY, or neither")
+        return value
 
     @property
     def stop_s(self) -> float:
@@ -75,6 +86,15 @@ class KeySettings(_Section):
     """The file of API keys that `tandem keys` writes; empty: `keys.json` in `TANDEM_VAR`, if it is there."""
     required: bool = False
     """Whether `predict` and `read` need a key also while there is no file of keys."""
+
+
+class RateLimitSettings(_Section):
+    storage_url: str = Field("", pattern=r"^(rediss?://.+)?$")
+    """Redis in which several gateways count a key's requests together, `redis://host:6379`; empty: each its own."""
+
+    @field_serializer("storage_url")
+    def _without_password(self, url: str) -> str:
+        return _PASSWORD.sub("***", url)
 
 
 def _host_and_port(address: str) -> tuple[str, str]:
@@ -289,6 +309,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
     keys: KeySettings = KeySettings()
+    rate_limit: RateLimitSettings = RateLimitSettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     workers: WorkersSettings = WorkersSettings()

@@ -71,7 +71,7 @@ def host_and_port(variable: str, address: str) -> tuple[str, int]:
 def gateway_url(settings: Settings) -> str:
     """Where a client on this machine finds the gateway."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.http.host, settings.http.host)  # noqa: S104
-    return f"http://{host}:{settings.http.port}"
+    return f"{'https' if settings.http.tls_certificate else 'http'}://{host}:{settings.http.port}"
 
 
 def lock_file(settings: Settings) -> Path:

@@ -21,6 +21,7 @@ from gateway.server.board import Board
 from gateway.server.connection import Connection, Limits, State
 from gateway.server.listener import Listener, listen, refuse_newcomers
 from gateway.server.place import Place
+from gateway.server.tls import Certificate
 from gateway.settings import Settings, unfilled_batches
 
 _log = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ LAST_CALL_S = 0.3
 _SURPLUS = 64
 """Connections over the limit that are taken to be told so."""
 _SWEEP_EVERY = 5
+_REFRESH_EVERY = 20
 _TICK_S = 0.05
 _END_S = 1.0
 _OWN_FILES = 512
@@ -80,6 +82,7 @@ class Server(uvicorn.Server):
         self.server_state: State = State(limits, app.state.metrics, self._board)
         self._app = app
         self._http = http
+        self._certificate = Certificate.of(http)
         _allow_files(most + _SURPLUS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  uvicorn's
@@ -97,6 +100,7 @@ class Server(uvicorn.Server):
             count=lambda: len(state.connections),
             most=state.limits.most + _SURPLUS,
             board=self._board,
+            certificate=self._certificate,
         )
         if self._place is not None:
             asyncio.get_running_loop().add_reader(self._place.supervisor, self._orphaned)
@@ -113,6 +117,8 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % _SWEEP_EVERY == 0:
             self.server_state.sweep(asyncio.get_running_loop().time())
+        if self._certificate is not None and counter % _REFRESH_EVERY == 0:
+            self._certificate.refresh()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  uvicorn's

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -20,10 +23,23 @@ from gateway.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+_METRICS = "tandem-metrics-"
 _STEADY_S = 10.0
 """Who ran for so long is started again at once."""
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+
+
+@contextmanager
+def _metrics_folder() -> Iterator[str]:
+    """A folder for as long as this process lives; those of supervisors that were killed are removed."""
+    for left_over in Path(tempfile.gettempdir()).glob(f"{_METRICS}*"):
+        with suppress(OSError), (left_over / "lock").open() as lock:  # of another user, or in use
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left_over)
+    with tempfile.TemporaryDirectory(prefix=_METRICS) as folder, (Path(folder) / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
 
 
 class Supervisor:
@@ -51,7 +67,7 @@ class Supervisor:
         slots = self._http.processes
         with (
             listen(self._http.host, self._http.port) as self._listening,
-            tempfile.TemporaryDirectory(prefix="tandem-metrics-") as metrics,
+            _metrics_folder() as metrics,
             tempfile.TemporaryFile() as board,
         ):
             board.truncate(Board.size(slots))
