@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.deadline import Deadline
 from gateway.errors import BadRequest, ImageTooLarge, RequestTimeout, TooManyImages, UnsupportedImage
@@ -23,7 +24,7 @@ _MAX_WORD = 100
 class JsonImage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    b64: str
+    b64: str = Field(json_schema_extra={"format": "byte"})
     """The bytes of one picture, base64 (RFC 4648)."""
 
 
@@ -33,21 +34,21 @@ class JsonImages(BaseModel):
     images: list[JsonImage]
 
 
-# For the API's description: FastAPI cannot read it off a handler that takes the body in three forms.
-REQUEST_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [_PART],
-                "properties": {_PART: {"type": "array", "items": {"type": "string", "format": "binary"}}},
-            }
-        },
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "application/json": {"schema": JsonImages.model_json_schema()},
-    },
-}
+_BYTES = {"type": "string", "format": "binary"}
+
+
+def request_body(max_images: int) -> dict[str, Any]:
+    """For the API's description: FastAPI cannot read it off a handler that takes the body in three forms."""
+    several = {"type": "array", "minItems": 1, "maxItems": max_images}
+    form = {"type": "object", "required": [_PART], "properties": {_PART: several | {"items": _BYTES}}}
+    json = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["images"],
+        "properties": {"images": several | {"items": JsonImage.model_json_schema()}},
+    }
+    schemas = {"multipart/form-data": form, "image/*": _BYTES, "application/json": json}
+    return {"required": True, "content": {media: {"schema": schema} for media, schema in schemas.items()}}
 
 
 async def read_images(request: Request, settings: Settings, deadline: Deadline, upload: Upload) -> None:

@@ -55,6 +55,8 @@ class ModelStatus:
     worker runs and does not have it: it was never told of it, or has unloaded it."""
     reason: str | None = None
     """Why it is not ready, in a sentence."""
+    hung: bool = False
+    """Whether whoever has it is there and says nothing: once that one speaks again, it is as warm as it was."""
 
 
 class Runtime(Protocol):

@@ -20,14 +20,8 @@ NOISE_S = 0.005
 class Pace:
     def __init__(self) -> None:
         self._answers: deque[tuple[float, float]] = deque(maxlen=ENOUGH)
-        self._slowest_s = math.inf
 
     def add(self, seconds: float, now_s: float) -> None:
-        if self._answers:
-            self._slowest_s *= math.exp((self._answers[-1][0] - now_s) / _RECENT_S)
-            self._slowest_s = max(self._slowest_s, seconds)
-        else:
-            self._slowest_s = seconds
         self._answers.append((now_s, seconds))
 
     def typical_s(self, now_s: float) -> float | None:
@@ -38,8 +32,8 @@ class Pace:
 
     @property
     def slowest_s(self) -> float:
-        """About the longest that an answer has taken lately; infinite where none has come."""
-        return self._slowest_s
+        """The longest that one of the newest answers took; infinite where none has come."""
+        return max((seconds for _, seconds in self._answers), default=math.inf)
 
 
 def slow(typical_s: float, others_s: Sequence[float]) -> bool:

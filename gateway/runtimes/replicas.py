@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Generic
 
@@ -153,7 +154,8 @@ class Replicas(Generic[SettingsT]):
         if size := self._sizes.get(model):
             self._outliers.judge(model, serving, size)
         self._report()
-        return min(statuses, key=lambda status: _BEST_FIRST.index(status.state))
+        best = min(statuses, key=lambda status: _BEST_FIRST.index(status.state))
+        return replace(best, hung=all(each.hung and model in each.serves for each in replicas))
 
     def _status(self, replica: Replica, model: ModelRef, poll: asyncio.Task[ModelStatus]) -> ModelStatus:
         replica.check(model)

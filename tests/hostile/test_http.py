@@ -322,7 +322,7 @@ def test_thousands_of_idle_connections_keep_nobody_out(gateway: Gateway) -> None
             idle = stack.enter_context(socket.socket())
             idle.setblocking(False)
             idle.connect_ex(address)
-        statuses = []
+        statuses: list[int] = []
         with httpx.Client(base_url=gateway.client.base_url, timeout=60) as client:
             while (
                 200 not in statuses[-3:]

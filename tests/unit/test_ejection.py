@@ -38,7 +38,8 @@ async def until_noticed(workers: Workers) -> ModelStatus:
 async def test_a_hung_worker_gets_no_requests_and_the_others_status_is_not_late() -> None:
     workers = await serving(FIRST, SECOND)
     awake = workers.hang(FIRST)
-    assert (await until_noticed(workers)).state == "ready"
+    status = await until_noticed(workers)
+    assert (status.state, status.hung) == ("ready", False)
     before = workers.seen()
     await workers.infer(6)
     assert workers.seen() == before | {SECOND: before[SECOND] + 6}
@@ -63,7 +64,7 @@ async def test_what_waits_for_a_hung_worker_is_given_up_at_once() -> None:
 async def test_a_single_worker_that_hangs_is_answered_for_without_a_call_until_it_is_back() -> None:
     workers = await serving(FIRST)
     awake = workers.hang(FIRST)
-    await until_noticed(workers)
+    assert (await until_noticed(workers)).hung
     before = workers.seen()
     with pytest.raises(RuntimeUnavailable, match="do not answer"):
         await workers.infer()
