@@ -20,7 +20,7 @@ help:
 	$(info make prove-drain   gateways stopped under load lose no request that they accepted; half a minute)
 	$(info make prove-faults   what clients notice of real workers that are killed, hang, are slow or answer wrongly; ten minutes)
 	$(info make soak    half an hour of good and bad requests on a stack of its own: memory, files and tasks stay where they were)
-	$(info make fuzz    five minutes of a coverage-guided fuzzer on the decoder of pictures, after 100,000 mutants of real ones)
+	$(info make fuzz    mutants: 100,000 of pictures, 20,000 of requests, and five minutes of a coverage-guided fuzzer on the decoder)
 	$(info make proto   compile the .proto files)
 	$(info make setup   only make the environments)
 	$(info make clean   remove the environments and caches; var/ with models, keys and logs stays)
@@ -104,6 +104,7 @@ soak: setup
 fuzz: setup
 	.venv/bin/python -m pip install --quiet -c constraints.txt --group fuzz
 	.venv/bin/python -m tests.hostile.fuzz
+	.venv/bin/python -m tests.hostile.fuzz --target requests --mutations 20000
 	.venv/bin/python -m tests.hostile.guided
 
 proto:

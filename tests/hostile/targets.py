@@ -106,14 +106,12 @@ def _requests() -> Target:
         if chance.random() < 0.2:
             query = _with_word(query, chance)
         route = chance.choice((b"predict", b"compare"))
-        # As a header and a URL can carry them.
-        line = b"".join((route, b"\n", query, b"\n", content_type.replace(b"\r", b"")))
-        return kind.partition(b";")[0].decode(), line.replace(b"\0", b"")[:4000] + b"\n\n" + body
+        line = (route, *(each.translate(None, b"\r\n\0")[:4000] for each in (query, content_type)))
+        return kind.partition(b";")[0].decode(), b"\n".join((*line, body))
 
     def run(data: bytes) -> str:
-        line, _, body = data.partition(b"\n\n")
-        route, query, content_type = (*line.split(b"\n", 2), b"", b"")[:3]
-        said = gateway.ask("POST", f"/v1/models/digits/{route.decode('latin-1')}", query, content_type, body)
+        route, query, content_type, body = data.split(b"\n", 3)
+        said = gateway.ask("POST", f"/v1/models/digits/{route.decode()}", query, content_type, body)
         if said.status == 200:
             return "200"
         problem = said.problem

@@ -107,6 +107,13 @@ def test_half_transparent_parts_are_blended_with_white() -> None:
     assert np.abs(pixels(encode(Image.new("RGBA", (2, 2), (200, 0, 0, 128)))).astype(int) - (227, 127, 127)).max() <= 1
 
 
+def test_every_value_with_every_transparency_is_blended_as_pillow_composites() -> None:
+    value, alpha = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    image = Image.fromarray(np.stack([value, value[::-1], 255 - value, alpha], axis=-1), "RGBA")
+    composite = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    assert np.array_equal(pixels(encode(image)), np.asarray(composite))
+
+
 @pytest.mark.parametrize("form", ["JPEG", "TIFF"])
 def test_cmyk_pictures_have_the_colours_of_the_print(form: str) -> None:
     cyan = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
