@@ -22,7 +22,7 @@ from gateway.http.comparison import ComparisonRoutes
 from gateway.http.context import RequestContextMiddleware
 from gateway.http.disagreements import DisagreementRoutes
 from gateway.http.jobs import JobRoutes
-from gateway.http.keys import Guard, describe
+from gateway.http.keys import Guard
 from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
 from gateway.http.routing import RoutingRoutes
@@ -158,7 +158,6 @@ def create_app(
         # variables of its own.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    describe(app)
     app.state.metrics = metrics
     app.state.draining = False
     problems.install(app, metrics)

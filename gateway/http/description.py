@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from gateway.errors import Forbidden, RateLimited, Unauthenticated
 from gateway.http import problems
+from gateway.http.keys import SCHEME
 
 _HEADERS = {
     "X-Request-Id": {
@@ -23,6 +24,12 @@ _HEADERS = {
 }
 _OF_KEYS = (Unauthenticated, Forbidden, RateLimited)
 _BY_CODE = {error.code: error for error in problems.KINDS}
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A key from `tandem keys add`, or the admin key. Routes that change nothing need none while the "
+    "gateway has no file of keys.",
+}
 
 
 def complete(app: FastAPI) -> None:
@@ -39,6 +46,7 @@ def complete(app: FastAPI) -> None:
 
 def _complete(api: dict[str, Any]) -> None:
     api["components"]["headers"] = _HEADERS
+    api["components"]["securitySchemes"] = {SCHEME: _KEY}
     for operations in api["paths"].values():
         for operation in operations.values():
             answers = operation["responses"]

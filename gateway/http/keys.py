@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
@@ -17,7 +17,8 @@ from gateway.keys import Keys
 from gateway.metrics import Metrics
 from gateway.rates import Rates
 
-_SCHEME = "key"
+SCHEME = "key"
+"""The name of how keys are sent, in the description of the API."""
 
 
 class Guard:
@@ -37,7 +38,7 @@ class Guard:
 
         class Guarded(APIRoute):
             def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-                needed: list[dict[str, list[str]]] = [{_SCHEME: []}]
+                needed: list[dict[str, list[str]]] = [{SCHEME: []}]
                 if right != "admin":
                     needed.append({})  # where no keys are required
                 options["openapi_extra"] = {"security": needed} | (options.get("openapi_extra") or {})
@@ -86,21 +87,3 @@ class Guard:
                 "gateway for more.",
                 retry_after_s=max(1.0, allowance.more_s),
             )
-
-
-def describe(app: FastAPI) -> None:
-    """Say in the description of the API how keys are sent."""
-    described = app.openapi
-    scheme = {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A key from `tandem keys add`, or the admin key. Routes that change nothing need none while the "
-        "gateway has no file of keys.",
-    }
-
-    def with_keys() -> dict[str, Any]:
-        schema = described()
-        schema.setdefault("components", {})["securitySchemes"] = {_SCHEME: scheme}
-        return schema
-
-    app.openapi = with_keys  # type: ignore[method-assign]

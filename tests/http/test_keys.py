@@ -70,6 +70,10 @@ def test_every_route_is_guarded_or_open_on_purpose(client: httpx.Client) -> None
     assert every - guarded == {("GET", "/livez"), ("GET", "/readyz")}
     assert len(guarded) == sum(map(len, ROUTES.values()))
     assert described["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    for path, codes in (("/v1/models/{model}/predict", ["overloaded", "rate_limited"]), ("/metrics", ["rate_limited"])):
+        (operation,) = described["paths"][path].values()
+        problem = operation["responses"]["429"]["content"]["application/problem+json"]["schema"]
+        assert problem["properties"]["code"]["enum"] == codes
 
 
 @every_guarded
