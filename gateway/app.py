@@ -17,7 +17,7 @@ from gateway.disagreements import Disagreements
 from gateway.environment import Environment
 from gateway.evidence import Evidence
 from gateway.health import Health
-from gateway.http import problems
+from gateway.http import description, problems
 from gateway.http.comparison import ComparisonRoutes
 from gateway.http.context import RequestContextMiddleware
 from gateway.http.disagreements import DisagreementRoutes
@@ -34,6 +34,7 @@ from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.policies import Policies
 from gateway.pulse import Pulse
+from gateway.rates import Rates
 from gateway.reconciler import Reconciler
 from gateway.recording import RequestLog
 from gateway.router import Router
@@ -64,7 +65,8 @@ def create_app(
         required=settings.keys.required,
         named=bool(settings.keys.file),
     )
-    guard = Guard(keys)
+    rates = Rates(settings.rate_limit.storage_url, share=settings.share, metrics=metrics)
+    guard = Guard(keys, rates, metrics)
     tracer = _open_tracer(settings)
     database = Database(settings.database)
     request_log = RequestLog(settings.request_log, settings.database, metrics=metrics)
@@ -138,6 +140,7 @@ def create_app(
         await statistics.close()
         await service.close()
         await canaries.close()
+        await rates.close()
         await asyncio.to_thread(request_log.close)
         database.close()
         for worker in workers.values():
@@ -159,6 +162,7 @@ def create_app(
     app.state.metrics = metrics
     app.state.draining = False
     problems.install(app, metrics)
+    description.complete(app)
     app.add_middleware(
         RequestContextMiddleware,
         internal_error=problems.internal_error,

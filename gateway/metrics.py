@@ -154,6 +154,17 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        self.rate_limited = Counter(
+            "tandem_rate_limited",
+            "Requests refused because of their key's rate, by the key's name.",
+            ("key",),
+            registry=registry,
+        )
+        self.rates_not_shared = Counter(
+            "tandem_rates_not_shared",
+            "Requests of keys with a rate that this gateway counted alone, since Redis was away.",
+            registry=registry,
+        )
         self.failovers = Counter(
             "tandem_failovers",
             "Requests of which a second runtime was asked because the first one had failed.",

@@ -88,6 +88,15 @@ class KeySettings(_Section):
     """Whether `predict` and `read` need a key also while there is no file of keys."""
 
 
+class RateLimitSettings(_Section):
+    storage_url: str = Field("", pattern=r"^(rediss?://.+)?$")
+    """Redis in which several gateways count a key's requests together, `redis://host:6379`; empty: each its own."""
+
+    @field_serializer("storage_url")
+    def _without_password(self, url: str) -> str:
+        return _PASSWORD.sub("***", url)
+
+
 def _host_and_port(address: str) -> tuple[str, str]:
     host, _, port = address.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), port
@@ -300,6 +309,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
     keys: KeySettings = KeySettings()
+    rate_limit: RateLimitSettings = RateLimitSettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     workers: WorkersSettings = WorkersSettings()

@@ -1,9 +1,10 @@
 """What clients notice of workers that fail, on real workers: `python -m loadtests.prove_faults` (`make prove-faults`).
 
-A stack of its own, beside any other, under a steady load. The worker of one runtime is killed, restarted or stopped
-(SIGSTOP); or a proxy between the gateway and it closes its port, says nothing any more, makes it ten times slower, or
-makes its answers errors, of the wrong shape or of the wrong type. All that for each runtime, under a fixed policy, with
-failover, and, where a proxy does it, with a fixed policy and a second worker that is well. What must hold:
+A stack of its own under a steady load, on a machine that does nothing else, or answers are late for other reasons.
+The worker of one runtime is killed, restarted or stopped (SIGSTOP); or a proxy between the gateway and it closes its
+port, says nothing any more, makes it ten times slower, or makes its answers errors, of the wrong shape or of the wrong
+type. All that for each runtime, under a fixed policy, with failover, and, where a proxy does it, with a fixed policy
+and a second worker that is well. What must hold:
 
 - no answer is a 500, none is missing, and none comes later than its deadline;
 - the worker's first good answer comes within 5 s of its being back, without anybody touching the gateway;
@@ -25,16 +26,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.faults.cell import Cell, Outcome, cells, run
+from loadtests.faults.cell import TIMEOUT_S, Cell, Outcome, cells, run
 from loadtests.faults.workers import FAULTS, scene_of
 from modelkit.spec import RUNTIME_NAMES
 from tests.support.stack import ROOT, Stack, running_stack
 
 
-async def prove(stack: Stack, chosen: Sequence[Cell], *, hold_s: float) -> list[Outcome]:
-    """What becomes of the cells, one after the other."""
+async def prove(stack: Stack, chosen: Sequence[Cell], *, hold_s: float, timeout_s: float) -> list[Outcome]:
+    """What becomes of the cells, one after the other. `timeout_s`: what each request allows."""
     async with scene_of(stack) as scene:
-        return [await run(cell, scene, hold_s=hold_s) for cell in chosen]
+        return [await run(cell, scene, hold_s=hold_s, timeout_s=timeout_s) for cell in chosen]
 
 
 def show(outcomes: Sequence[Outcome], console: Console) -> None:
@@ -72,7 +73,7 @@ def main() -> None:
         subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         with running_stack(var) as stack:
             stack.wait_until_ready()
-            outcomes = asyncio.run(prove(stack, chosen, hold_s=options.hold))
+            outcomes = asyncio.run(prove(stack, chosen, hold_s=options.hold, timeout_s=TIMEOUT_S))
     show(outcomes, Console(width=160))
     sys.exit(1 if any(each.faults for each in outcomes) else 0)
 

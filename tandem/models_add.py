@@ -217,7 +217,15 @@ def _tolerances(given: list[str]) -> Json:
     for key, equals, _ in pairs:
         if not equals:
             fail(f"--agreement {key} is not KEY=VALUE, e.g. --agreement iou=0.75.", EXIT_USAGE)
-    return {key: value for key, _, value in pairs}
+    return {key: _number_or_text(value) for key, _, value in pairs}
+
+
+def _number_or_text(value: str) -> float | str:
+    """As JSON has it: text that is no number is for the check of the whole to refuse."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _text(path: Path | None) -> str | None:

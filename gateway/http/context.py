@@ -42,6 +42,8 @@ class RequestContext:
     """What lay under the error: for the log, never for the client."""
     facts: MutableMapping[str, Any] = field(default_factory=dict)
     """More for the log line: model, version, runtime."""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """More for the answer, whatever it is."""
 
     def server_timing(self) -> str:
         """The `Server-Timing` header (W3C Server Timing): milliseconds of each stage, of the worker's part of
@@ -95,6 +97,7 @@ class RequestContextMiddleware:
                     (b"x-request-id", context.request_id.encode()),
                     (b"server-timing", context.server_timing().encode()),
                     *security,
+                    *context.headers,
                 ]
             await send(message)
 

@@ -7,22 +7,23 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body
 from fastapi import Path as PathParameter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from gateway.catalogue import Catalogue
+from gateway.errors import BadRequest, Conflict, InvalidParameter, JobNotFound, ModelNotFound
+from gateway.http import problems
 from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
-from gateway.http.problems import PROBLEMS
 from gateway.job_files import Job
 from gateway.jobs import Jobs
-from modelkit.request import AddRequest, VerifyRequest
+from modelkit.request import AddRequest, VerifyRequest, WholeNumber
 
 
 class VerifyBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    version: int | None = Field(None, ge=1)
+    version: WholeNumber | None = None
     """By default the default version."""
     samples: Path | None = None
     """A folder of pictures on the gateway's machine, besides the bundled photographs."""
@@ -46,11 +47,27 @@ class JobRoutes:
     def __init__(self, jobs: Jobs, *, catalogue: Catalogue, guard: Guard) -> None:
         self._jobs = jobs
         self._catalogue = catalogue
-        self.router = router = APIRouter(responses=PROBLEMS, route_class=guard.needs("admin"))
+        self.router = router = APIRouter(route_class=guard.needs("admin"))
         started = {"status_code": 202, "response_model": JobAnswer, "methods": ["POST"]}
-        router.add_api_route("/v1/models", self.add, **started)  # type: ignore[arg-type]
-        router.add_api_route("/v1/models/{model}/verify", self.verify, **started)  # type: ignore[arg-type]
-        router.add_api_route("/v1/jobs/{job}", self.job, response_model=JobAnswer)
+        refused = (BadRequest, Conflict, InvalidParameter)
+        router.add_api_route(
+            "/v1/models",
+            self.add,
+            responses=problems.answers(*refused),
+            **started,  # type: ignore[arg-type]
+        )
+        router.add_api_route(
+            "/v1/models/{model}/verify",
+            self.verify,
+            responses=problems.answers(*refused, ModelNotFound),
+            **started,  # type: ignore[arg-type]
+        )
+        router.add_api_route(
+            "/v1/jobs/{job}",
+            self.job,
+            response_model=JobAnswer,
+            responses=problems.answers(JobNotFound, InvalidParameter),
+        )
 
     async def add(self, request: AddRequest, response: Response) -> JobAnswer:
         """Make a package of a source on the gateway's machine, prove it, and put it into service."""

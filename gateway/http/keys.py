@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -9,10 +10,12 @@ from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from gateway.errors import Forbidden
-from gateway.http.context import context_of
+from gateway.errors import Forbidden, RateLimited
+from gateway.http.context import RequestContext, context_of
 from gateway.key_file import Right
 from gateway.keys import Keys
+from gateway.metrics import Metrics
+from gateway.rates import Rates
 
 _SCHEME = "key"
 
@@ -20,8 +23,10 @@ _SCHEME = "key"
 class Guard:
     """Makes the classes of routes that need a right."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, rates: Rates, metrics: Metrics) -> None:
         self._keys = keys
+        self._rates = rates
+        self._metrics = metrics
 
     def needs(self, right: Right) -> type[APIRoute]:
         """The class of a route that only keys with `right` may use: of an `APIRouter`, or of one route of it.
@@ -50,16 +55,36 @@ class Guard:
         return Guarded
 
     async def admit(self, request: Request, right: Right) -> None:
-        """Raises Unauthenticated, Forbidden. Loopback is no credential."""
+        """Raises Unauthenticated, Forbidden, RateLimited. Loopback is no credential."""
         if right != "admin" and not self._keys.required:
             return
         scheme, _, sent = request.headers.get("authorization", "").partition(" ")
         key = self._keys.find(sent.strip() if scheme.lower() == "bearer" else None)
-        context_of(request).facts["key"] = key.name
+        context = context_of(request)
+        context.facts["key"] = key.name
         if not key.may(right):
             raise Forbidden(
                 f"The key {key.name!r} lacks the right {right!r}. Send another one, or ask whoever runs the gateway "
                 "for a key that has it."
+            )
+        if key.rate is not None:
+            await self._keep_rate(context, key.name, key.rate)
+
+    async def _keep_rate(self, context: RequestContext, name: str, rate: str) -> None:
+        """Raises RateLimited. What is left is told as in draft-ietf-httpapi-ratelimit-headers-10."""
+        allowance = await self._rates.take(name, rate)
+        more_s = math.ceil(allowance.more_s)
+        context.headers += [
+            (b"ratelimit-policy", f'"{name}";q={allowance.most};w={allowance.window_s}'.encode()),
+            (b"ratelimit", f'"{name}";r={allowance.left};t={more_s}'.encode()),
+        ]
+        if not allowance.granted:
+            self._metrics.rate_limited.labels(name).inc()
+            most, _, unit = rate.partition("/")
+            raise RateLimited(
+                f"The key {name!r} has made its {most} requests of this {unit}. Send fewer, or ask whoever runs the "
+                "gateway for more.",
+                retry_after_s=max(1.0, allowance.more_s),
             )
 
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
-from gateway.errors import DatabaseUnavailable
+from gateway.errors import BadRequest, Conflict, DatabaseUnavailable, InvalidParameter, ModelNotFound
+from gateway.http import problems
 from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
-from gateway.http.problems import PROBLEMS
 from gateway.policies import Kept, Policies
 from gateway.progress import Action
 from gateway.router import Router
@@ -121,14 +121,20 @@ class RoutingRoutes:
     def __init__(self, routing: Router, policies: Policies, *, guard: Guard) -> None:
         self._routing = routing
         self._policies = policies
-        self.router = router = APIRouter(responses=PROBLEMS, route_class=guard.needs("read"))
+        self.router = router = APIRouter(route_class=guard.needs("read"))
         path = "/v1/models/{model}/routing"
-        router.add_api_route(path, self.show, response_model=PolicyInForce)
+        router.add_api_route(
+            path,
+            self.show,
+            response_model=PolicyInForce,
+            responses=problems.answers(ModelNotFound, InvalidParameter),
+        )
         router.add_api_route(
             path,
             self.set,
             methods=["PUT"],
             response_model=PolicyInForce,
+            responses=problems.answers(BadRequest, ModelNotFound, Conflict, InvalidParameter, DatabaseUnavailable),
             route_class_override=guard.needs("admin"),
         )
 

@@ -161,6 +161,8 @@ def translate(model: ModelRef, error: grpc.aio.AioRpcError, *, late: bool = Fals
             return DeadlineExceeded("TensorFlow Serving did not answer before the deadline.")
         case grpc.StatusCode.UNAVAILABLE:  # not reachable, or its batching queue is full
             return RuntimeUnavailable("TensorFlow Serving cannot take requests now. Try again later.")
+        case grpc.StatusCode.CANCELLED:  # not by this end: so are calls that come while it stops
+            return RuntimeUnavailable("TensorFlow Serving stopped before it answered. Try again later.")
         case grpc.StatusCode.NOT_FOUND:  # the gateway knows this version: the server does not have it loaded
             return RuntimeUnavailable(f"TensorFlow Serving does not have {model} loaded. See /readyz for the reason.")
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in (error.details() or ""):  # said by this end

@@ -19,7 +19,7 @@ from tests.support.stack import ROOT
 
 PICTURE = ROOT / "models/digits/samples/7.png"
 RATE = 20.0
-TIMEOUT_MS = 4000
+TIMEOUT_S = 4.0
 LATE_S = 0.1
 """Nobody waits for longer past the deadline."""
 LAG_S = 0.4
@@ -58,6 +58,7 @@ def cells(faults: Sequence[Fault], runtimes: Sequence[RuntimeName]) -> Iterator[
 class Outcome:
     cell: Cell
     codes: Mapping[str, int]
+    timeout_s: float
     in_flight: int
     """Requests under way at the fault."""
     lasted_s: float
@@ -95,8 +96,8 @@ class Outcome:
         found = []
         if self.crashes:
             found.append(f"{self.crashes} answers of 500 or none at all")
-        if self.longest_s > TIMEOUT_MS / 1000 + LATE_S + LAG_S:
-            found.append(f"an answer after {self.longest_s:.1f} s, the deadline was {TIMEOUT_MS / 1000:g}")
+        if self.longest_s > self.timeout_s + LATE_S + LAG_S:
+            found.append(f"an answer after {self.longest_s:.1f} s, the deadline was {self.timeout_s:g}")
         if self.recovered_s is None:
             found.append(f"no good answer in {_GIVEN_UP_S:g} s after the worker was back")
         elif self.recovered_s > BACK_WITHIN_S:
@@ -110,12 +111,14 @@ class Outcome:
         return found
 
 
-async def run(cell: Cell, scene: Scene, *, hold_s: float) -> Outcome:
+async def run(cell: Cell, scene: Scene, *, hold_s: float, timeout_s: float) -> Outcome:
     """The fault lasts for `hold_s`, or for as long as the worker takes to start again."""
     worker, way = scene.workers[cell.runtime], _way(cell, scene)
     await until(lambda: ready(way.client), f"both runtimes ready before {cell.name}")
     await _set_policy(cell, way)
-    load = SteadyLoad(way.client, f"/v1/models/digits/predict?timeout_ms={TIMEOUT_MS}", PICTURE.read_bytes(), rate=RATE)
+    load = SteadyLoad(
+        way.client, f"/v1/models/digits/predict?timeout_ms={timeout_s * 1000:.0f}", PICTURE.read_bytes(), rate=RATE
+    )
     load.start()
     await asyncio.sleep(_BEFORE_S)
     in_flight, struck_s = load.in_flight, time.monotonic()
@@ -134,6 +137,7 @@ async def run(cell: Cell, scene: Scene, *, hold_s: float) -> Outcome:
     return Outcome(
         cell,
         Counter(each.code for each in answered),
+        timeout_s,
         in_flight,
         back_s - struck_s,
         max(each.seconds for each in answered),

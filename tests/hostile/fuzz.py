@@ -24,6 +24,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,15 +143,17 @@ def main() -> int:
     parser.add_argument("--save", type=Path, default=Path("var/fuzz"), help="folder for what should not have happened")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    target = _target(options.target)
     if options.worker:
         first, stop, folder = options.worker
-        _work(target, int(first), int(stop), options.seed, Path(folder))
+        with closing(_target(options.target)) as target:
+            _work(target, int(first), int(stop), options.seed, Path(folder))
         return 0
     found = fuzz(options.target, options.mutations, seed=options.seed, jobs=options.jobs)
-    for number, _ in found.faults:
+    if found.faults:
         options.save.mkdir(parents=True, exist_ok=True)
-        (options.save / str(number)).write_bytes(target.make(chance_of(options.seed, number))[1])
+        with closing(_target(options.target)) as target:
+            for number, _ in found.faults:
+                (options.save / str(number)).write_bytes(target.make(chance_of(options.seed, number))[1])
     print(*_lines(found, options.save), sep="\n")  # noqa: T201
     return 1 if found.faults else 0
 

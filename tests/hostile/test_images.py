@@ -1,18 +1,15 @@
-"""Pictures made to hurt, sent to a whole gateway: each is answered with what is wrong, soon, and in little memory.
-
-The time is the gateway's own on the processor, not the clock's, so that a busy machine fails no test.
-"""
+"""Pictures made to hurt, sent to a whole gateway: each is answered with what is wrong, soon, and in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
 from tests.hostile.bombs import FORMATS, SIDE, truncated
+from tests.hostile.cost import forget_peak, peak, processor_s
 from tests.support.gateway import Gateway, running_gateway
 
 PREDICT = "/v1/models/digits/predict"
@@ -62,21 +59,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield gateway
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
-
-
-def _peak(pid: int) -> int:
-    """Bytes of the largest resident set since the last `_forget_peak`."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
-def _forget_peak(pid: int) -> None:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
 def _assert_refused_or_answered(answer: httpx.Response, what: str) -> None:
     assert answer.status_code < 500, f"{what}: {answer.text}"
     if answer.status_code != 200:
@@ -91,10 +73,10 @@ def _assert_refused_or_answered(answer: httpx.Response, what: str) -> None:
 )
 def test_a_bomb_is_answered_soon_and_in_bounded_memory(gateway: Gateway, form: str, name: str) -> None:
     data, process = FORMATS[form][name](), psutil.Process(gateway.process.pid)
-    _forget_peak(process.pid)
-    memory, cpu_s = process.memory_info().rss, _cpu_s(process)
+    forget_peak(process)
+    memory, before_s = process.memory_info().rss, processor_s(process)
     answer = gateway.client.post(PREDICT, content=data, headers=BODY)
-    spent_s, grown = _cpu_s(process) - cpu_s, _peak(process.pid) - memory
+    spent_s, grown = processor_s(process) - before_s, peak(process) - memory
     _assert_refused_or_answered(answer, name)
     assert answer.is_success == ((form, name) in DECODED), answer.text
     assert spent_s < MAX_CPU_S

@@ -50,9 +50,11 @@ every_guarded = pytest.mark.parametrize(
 )
 
 
-def add_key(var: Path, *rights: Right, name: str = "shop", expires: datetime | None = None) -> dict[str, str]:
+def add_key(
+    var: Path, *rights: Right, name: str = "shop", rate: str | None = None, expires: datetime | None = None
+) -> dict[str, str]:
     """The headers of a request with a new key."""
-    text, key = new_key(name, frozenset(rights), rate=None, created=datetime.now(UTC), expires=expires)
+    text, key = new_key(name, frozenset(rights), rate=rate, created=datetime.now(UTC), expires=expires)
     with key_file.changed(var / "keys.json") as keys:
         keys.append(key)
     return {"authorization": f"Bearer {text}"}
@@ -146,3 +148,28 @@ def test_keys_come_and_go_while_the_gateway_runs(client: httpx.Client, tmp_path:
     with key_file.changed(tmp_path / "keys.json") as keys:
         keys.clear()
     wait_until(lambda: status(headers) == 401, lambda: "still valid")
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(start_gateway: StartGateway, tmp_path: Path) -> None:
+    headers = add_key(tmp_path, "predict", "read", rate="2/day")
+    unlimited = add_key(tmp_path, "predict", "read", name="other")
+    client = start_gateway()
+    answers = [client.post(PREDICT, content=GOOD, headers=PNG | headers), client.get("/v1/models", headers=headers)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [answer.headers["ratelimit-policy"] for answer in answers] == ['"shop";q=2;w=86400'] * 2
+    assert [answer.headers["ratelimit"].partition(";t=")[0] for answer in answers] == ['"shop";r=1', '"shop";r=0']
+    refused = client.post(PREDICT, content=GOOD, headers=PNG | headers)
+    assert_problem(refused, 429, "rate_limited")
+    assert 1 <= int(refused.headers["retry-after"]) <= 86400
+    assert refused.headers["ratelimit"].startswith('"shop";r=0;t=')
+    other = client.get("/metrics", headers=unlimited)
+    assert "ratelimit" not in other.headers
+    assert 'tandem_rate_limited_total{key="shop"} 1.0' in other.text
+    assert 'tandem_rejected_total{reason="rate_limited"} 1.0' in other.text
+
+
+def test_the_keys_of_one_name_share_its_rate(start_gateway: StartGateway, tmp_path: Path) -> None:
+    old, new = (add_key(tmp_path, "predict", rate="1/day") for _ in range(2))
+    client = start_gateway()
+    assert client.post(PREDICT, content=GOOD, headers=PNG | old).status_code == 200
+    assert client.post(PREDICT, content=GOOD, headers=PNG | new).status_code == 429

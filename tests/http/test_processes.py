@@ -42,15 +42,14 @@ def two(var: Path, *arguments: str, **settings: str) -> Iterator[Gateway]:
 
 
 @contextmanager
-def spread(gateway: Gateway, count: int = 8) -> Iterator[list[httpx.Client]]:
-    """Clients with a connection each, at both processes."""
+def spread(gateway: Gateway) -> Iterator[list[httpx.Client]]:
+    """Clients with a connection each, some at both processes: a busy one leaves newcomers to the other."""
     with ExitStack() as stack:
-        clients = [
-            stack.enter_context(httpx.Client(base_url=gateway.client.base_url, timeout=30)) for _ in range(count)
-        ]
-        for client in clients:
-            assert client.get("/livez").status_code == 200
-        assert all(connections(process) >= count // 2 for process in processes(gateway))
+        clients: list[httpx.Client] = []
+        while len(clients) < 8 or any(connections(process) < 3 for process in processes(gateway)):
+            assert len(clients) < 100
+            clients.append(stack.enter_context(httpx.Client(base_url=gateway.client.base_url, timeout=30)))
+            assert clients[-1].get("/livez").status_code == 200
         yield clients
 
 
@@ -64,7 +63,7 @@ PNG = {"content-type": "image/png"}
 def test_metrics_add_up_whichever_process_is_asked(tmp_path: Path) -> None:
     with two(tmp_path) as gateway, spread(gateway) as clients:
         for number in range(24):
-            assert predict(clients[number % 8]).status_code == 200
+            assert predict(clients[number % len(clients)]).status_code == 200
         pages = [client.get("/metrics").text for client in clients]
         for page in pages:
             assert (
@@ -109,7 +108,7 @@ def test_a_process_that_is_killed_takes_only_its_own_requests_along(tmp_path: Pa
         victim, survivor = processes(gateway)
         theirs = {each.raddr.port for each in survivor.net_connections("tcp") if each.raddr}
         kept = [client for client in clients if _port(client) in theirs]
-        assert len(kept) in (3, 4)  # and the client that looks on is somewhere, too
+        assert 0 < len(kept) < len(clients)
         failed: list[object] = []
 
         def ask() -> None:
@@ -131,7 +130,7 @@ def test_a_process_that_is_killed_takes_only_its_own_requests_along(tmp_path: Pa
             counted = [
                 line for line in newcomer.get("/metrics").text.splitlines() if line.startswith("tandem_requests_total{")
             ]
-        assert [float(line.rpartition(" ")[2]) for line in counted] == [8 + 20 * len(kept) + 10]
+        assert [float(line.rpartition(" ")[2]) for line in counted] == [len(clients) + 20 * len(kept) + 10]
 
 
 def _port(client: httpx.Client) -> int:
