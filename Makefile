@@ -1,7 +1,7 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench bench-workers prove prove-drain soak proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench bench-workers prove prove-drain prove-load soak proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
@@ -16,6 +16,7 @@ help:
 	$(info make bench-workers   each worker against the bare loop around its artifact, and 50,000 pictures on each: makes the conversion environment; half an hour)
 	$(info make prove   what the comparison says where the truth is known: a hung shadow, wrong labels, a planted delay; ten minutes)
 	$(info make prove-drain   gateways stopped under load lose no request that they accepted; half a minute)
+	$(info make prove-load    three times as many requests as can be answered, on real workers: what is answered, and how fast the rest is refused; two minutes)
 	$(info make soak    half an hour of good and bad requests on a stack of its own: memory, files and tasks stay where they were)
 	$(info make proto   compile the .proto files)
 	$(info make setup   only make the environments)
@@ -83,6 +84,9 @@ prove: setup
 
 prove-drain: setup
 	.venv/bin/python -m loadtests.prove_drain
+
+prove-load: setup
+	.venv/bin/python -m loadtests.prove_overload
 
 soak: setup
 	.venv/bin/python -m loadtests.soak

@@ -106,6 +106,7 @@ def create_app(
         )
         jobs = Jobs(settings.store, settings.serving)
         comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies)
+        app.include_router(routes.router)  # the first are found first, and these are asked the most
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
         app.include_router(ScalingRoutes(workers, catalogue=catalogue, admin_key=admin_key).router)
@@ -116,7 +117,6 @@ def create_app(
             ).router
         )
         app.include_router(comparison.router)
-        app.include_router(routes.router)
         following = [
             asyncio.create_task(each.run()) for each in (reconciler, policies, canaries, disagreements, Pulse(metrics))
         ]
