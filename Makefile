@@ -1,7 +1,7 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench bench-workers prove prove-drain prove-faults test-redis fuzz-api soak fuzz proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench bench-workers prove prove-drain prove-faults test-redis fuzz-api prove-load soak fuzz proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
@@ -19,6 +19,7 @@ help:
 	$(info make fuzz-api   every answer against the description of the API, with other requests each time; twenty minutes)
 	$(info make prove-drain   gateways stopped under load lose no request that they accepted; half a minute)
 	$(info make prove-faults   what clients notice of real workers that are killed, hang, are slow or answer wrongly; ten minutes)
+	$(info make prove-load    three times as many requests as can be answered, on real workers: what is answered, and how fast the rest is refused; two minutes)
 	$(info make soak    half an hour of good and bad requests on a stack of its own: memory, files and tasks stay where they were)
 	$(info make fuzz    mutants: 100,000 of pictures, 20,000 of requests, and five minutes of a coverage-guided fuzzer on the decoder)
 	$(info make proto   compile the .proto files)
@@ -97,6 +98,9 @@ prove-drain: setup
 
 prove-faults: setup
 	.venv/bin/python -m loadtests.prove_faults
+
+prove-load: setup
+	.venv/bin/python -m loadtests.prove_overload
 
 soak: setup
 	.venv/bin/python -m loadtests.soak

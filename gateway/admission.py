@@ -21,6 +21,9 @@ from gateway.errors import DeadlineExceeded, Overloaded
 _WEIGHT = 0.1
 """Of the newest picture in what is known of how long a place is held."""
 _LEAST_RETRY_S = 1.0
+_MARGIN = 2.0
+"""A request is let in where it needs so many times less than it has: the queue need not be longer to keep the places
+full, and what was let in and comes too late has been for nothing."""
 
 
 @dataclass(eq=False)
@@ -80,9 +83,11 @@ class Admission:
             self._learn(self._clock() - start_s)
             self._give_back(count)
 
-    def check(self, pictures: int, deadline: Deadline) -> None:
-        """Raises what `places` would raise now for so many pictures: before anything is done for them."""
-        self._check(min(pictures, self._limit), deadline, 0.0)
+    def check(self, pictures: int, deadline: Deadline, *, then_s: float = 0.0) -> None:
+        """Refuse, before anything is done for it, a request that may not be answered in time if the pace is not kept.
+
+        Raises as `places`, which itself refuses only what can hardly be in time."""
+        self._check(min(pictures, self._limit), deadline, then_s, _MARGIN)
 
     @contextmanager
     def coming(self, pictures: int) -> Iterator[None]:
@@ -125,7 +130,7 @@ class Admission:
         if not self._waiting and self._fits(count):
             self._taken += count
             return
-        self._check(count, deadline, then_s)
+        self._check(count, deadline, then_s, 1.0)
         waiter = _Waiter(count, deadline, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         self._waiting_pictures += count
@@ -144,7 +149,7 @@ class Admission:
         finally:
             self._queue_gauge.dec()
 
-    def _check(self, count: int, deadline: Deadline, then_s: float) -> None:
+    def _check(self, count: int, deadline: Deadline, then_s: float, margin: float) -> None:
         left_s = deadline.remaining_s()
         ahead = self._ahead(count)
         if ahead <= 0:
@@ -155,7 +160,7 @@ class Admission:
                 f"{waiters} requests already wait for {self._what}. Try again later.",
                 retry_after_s=max(_LEAST_RETRY_S, wait_s),
             )
-        if wait_s + (self._held_s or 0.0) + self._spread_s + then_s > left_s:
+        if margin * (wait_s + (self._held_s or 0.0) + then_s) > left_s:
             raise Overloaded(
                 f"So many requests wait for {self._what} that this one would not be answered in time. Try again later, "
                 "or ask for a longer timeout_ms.",

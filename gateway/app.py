@@ -118,6 +118,7 @@ def create_app(
         )
         jobs = Jobs(settings.store, settings.serving, JobFiles(settings.jobs))
         comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies, guard=guard)
+        app.include_router(routes.router)  # the first are found first, and these are asked the most
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, guard=guard).router)
         app.include_router(ScalingRoutes(workers, catalogue=catalogue, guard=guard).router)
@@ -126,7 +127,6 @@ def create_app(
             DisagreementRoutes(disagreements, threads=service.threads, limits=settings.limits, guard=guard).router
         )
         app.include_router(comparison.router)
-        app.include_router(routes.router)
         following = [
             asyncio.create_task(each.run())
             for each in (reconciler, policies, canaries, disagreements, keys, Pulse(metrics))

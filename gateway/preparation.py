@@ -37,6 +37,10 @@ class Preparation:
             waiting=metrics.decode_queue_depth,
         )
 
+    def check(self, question: Question, *, then_s: float) -> None:
+        """Refuse at once what would wait too long for its turn. Raises Overloaded, DeadlineExceeded."""
+        self._turns.check(1, question.deadline, then_s=then_s)
+
     async def pictures(
         self, question: Question, upload: Upload, clock: StageClock, *, role: Role, then_s: float
     ) -> list[Picture]:

@@ -83,11 +83,13 @@ class Service:
 
     def check(self, question: Question, plan: Plan) -> None:
         """Refuse at once, before its body is read, what would be refused later. Raises Overloaded, DeadlineExceeded."""
-        self._with_room(question, self._failovers.candidates(plan), 1, "primary")
+        room, *_ = self._with_room(question, self._failovers.candidates(plan), 1, "primary")
+        self._preparation.check(question, then_s=room.need_s(1))
 
     def check_comparison(self, question: Question, sides: Mapping[str, Side]) -> None:
         """As `check`."""
-        self._with_room(question, list(sides.values()), 1, "compare")
+        rooms = self._with_room(question, list(sides.values()), 1, "compare")
+        self._preparation.check(question, then_s=min(room.need_s(1) for room in rooms))
 
     async def predict(self, question: Question, plan: Plan, upload: Upload, clock: StageClock) -> Answer:
         """The answer of the plan's primary, or of who takes over from it, whatever becomes of its shadow.

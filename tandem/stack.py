@@ -118,6 +118,10 @@ GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": 
 """For the gateway: glibc by itself would keep what large pictures took, in each thread that decoded one (ADR 39)."""
 
 
+_BEHIND = ("nice", "-n", "5")
+"""On one machine the workers would take the cores from the gateway, which then could not even refuse in time."""
+
+
 def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, ...]:
     """The three processes, each with `environ` and what it needs of its own."""
     torch = settings.torch
@@ -131,6 +135,7 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
     threads = str(settings.workers.threads or tuning.available_cpus())
     commands = {
         "torch": (
+            *_BEHIND,
             str(python("torch")),
             *("-m", "torch_worker"),
             *("--serving", str(settings.serving / "torch")),
@@ -145,6 +150,7 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
             *("--threads", threads),
         ),
         "tf": (
+            *_BEHIND,
             str(python("tf")),
             *("-m", "tf_worker.server"),
             *("--host", tf_host),

@@ -130,10 +130,10 @@ async def test_a_request_that_would_wait_longer_than_it_may_is_refused_at_once_a
             await held.enter_async_context(places.places(1, Deadline.after_ms(60_000, clock)))
         waiting = [asyncio.create_task(_visit(places, Deadline.after_ms(60_000, clock))) for _ in range(6)]
         await asyncio.sleep(0)
-        # Seven are to leave, one a second, and then it takes two itself.
-        places.check(1, Deadline.after_ms(9_100, clock))
+        # Seven are to leave, one a second, and then it takes two itself; it is let in with twice as much.
+        places.check(1, Deadline.after_ms(18_100, clock))
         with pytest.raises(Overloaded) as refused:
-            places.check(1, Deadline.after_ms(8_900, clock))
+            places.check(1, Deadline.after_ms(17_900, clock))
         assert refused.value.retry_after_s == pytest.approx(7.0)
     await asyncio.gather(*waiting)
 
@@ -155,7 +155,7 @@ async def test_a_deadline_that_has_passed_is_no_overload() -> None:
 
 async def test_pictures_that_are_prepared_are_ahead_of_who_comes_later() -> None:
     places, clock = await taught(1.0)
-    deadline = Deadline.after_ms(3_500, clock)
+    deadline = Deadline.after_ms(7_000, clock)
     with places.coming(1):
         assert places.busy
         places.check(1, deadline)
@@ -180,7 +180,9 @@ async def test_what_a_request_needs_afterwards_is_part_of_what_it_needs() -> Non
         with pytest.raises(Overloaded):
             async with places.places(1, deadline, then_s=1.0):
                 raise AssertionError("it would not be in time")
-        places.check(1, deadline)
+        places.check(1, Deadline.after_ms(6_000, clock), then_s=0.5)
+        with pytest.raises(Overloaded):
+            places.check(1, Deadline.after_ms(6_000, clock), then_s=1.5)
 
 
 async def test_a_place_is_not_given_to_one_whose_time_is_too_short_for_it() -> None:
