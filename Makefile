@@ -1,7 +1,7 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench bench-workers prove prove-drain prove-load soak proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-redis test-compose test-compose-official check bench bench-workers prove prove-drain prove-faults prove-load fuzz-api fuzz soak proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
@@ -9,15 +9,19 @@ help:
 	$(info make test-sources   a model of every kind through docs/models.md: makes the conversion environments, half an hour)
 	$(info make test-monitoring   every rule, and every query of the dashboards against a real Prometheus and a stack under load)
 	$(info make test-postgres   policies and request log on a real PostgreSQL server)
+	$(info make test-redis      the rates of keys on a real Redis server)
 	$(info make test-compose   the Docker stack: builds the images, starts it, and checks it; needs a Docker engine)
 	$(info make test-compose-official   the same with the official images of TensorFlow Serving and Grafana)
 	$(info make check   formatting, lint, types, generated files)
 	$(info make bench   measure each part of the way of a request)
 	$(info make bench-workers   each worker against the bare loop around its artifact, and 50,000 pictures on each: makes the conversion environment; half an hour)
 	$(info make prove   what the comparison says where the truth is known: a hung shadow, wrong labels, a planted delay; ten minutes)
+	$(info make fuzz-api   every answer against the description of the API, with other requests each time; twenty minutes)
 	$(info make prove-drain   gateways stopped under load lose no request that they accepted; half a minute)
 	$(info make prove-load    three times as many requests as can be answered, on real workers: what is answered, and how fast the rest is refused; two minutes)
+	$(info make prove-faults   what clients notice of real workers that are killed, hang, are slow or answer wrongly; ten minutes)
 	$(info make soak    half an hour of good and bad requests on a stack of its own: memory, files and tasks stay where they were)
+	$(info make fuzz    five minutes of a coverage-guided fuzzer on the decoder of pictures, after 100,000 mutants of real ones)
 	$(info make proto   compile the .proto files)
 	$(info make setup   only make the environments)
 	$(info make clean   remove the environments and caches; var/ with models, keys and logs stays)
@@ -41,7 +45,7 @@ test-tf: setup
 	.venv-tf/bin/python -m pytest tests/tf_worker
 
 test-gateway: setup
-	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring postgres compose,--ignore=tests/$(suite))
+	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring postgres redis compose,--ignore=tests/$(suite))
 
 test-sources: setup
 	@$(PYTHON) -m tandem.bootstrap .venv-convert .venv-ultralytics
@@ -54,6 +58,10 @@ test-monitoring: setup
 test-postgres: setup
 	.venv/bin/python -m tests.support.postgres
 	.venv/bin/python -m pytest tests/postgres
+
+test-redis: setup
+	.venv/bin/python -m tests.support.redis
+	.venv/bin/python -m pytest tests/redis
 
 test-compose: setup
 	.venv/bin/python -m tests.support.compose
@@ -82,14 +90,25 @@ prove: setup
 	.venv/bin/python -m loadtests.prove_labels
 	.venv/bin/python -m loadtests.prove_live
 
+fuzz-api: setup
+	.venv/bin/python -m tests.hostile.schema
+
 prove-drain: setup
 	.venv/bin/python -m loadtests.prove_drain
 
 prove-load: setup
 	.venv/bin/python -m loadtests.prove_overload
 
+prove-faults: setup
+	.venv/bin/python -m loadtests.prove_faults
+
 soak: setup
 	.venv/bin/python -m loadtests.soak
+
+fuzz: setup
+	.venv/bin/python -m pip install --quiet -c constraints.txt --group fuzz
+	.venv/bin/python -m tests.hostile.fuzz
+	.venv/bin/python -m tests.hostile.guided
 
 proto:
 	@$(PYTHON) -m tandem.bootstrap .venv

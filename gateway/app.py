@@ -17,25 +17,29 @@ from gateway.disagreements import Disagreements
 from gateway.environment import Environment
 from gateway.evidence import Evidence
 from gateway.health import Health
-from gateway.http import problems
+from gateway.http import description, problems
 from gateway.http.comparison import ComparisonRoutes
 from gateway.http.context import RequestContextMiddleware
 from gateway.http.disagreements import DisagreementRoutes
 from gateway.http.jobs import JobRoutes
-from gateway.http.keys import load_or_create_admin_key
+from gateway.http.keys import Guard, describe
 from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
 from gateway.http.routing import RoutingRoutes
 from gateway.http.scaling import ScalingRoutes
+from gateway.job_files import JobFiles
 from gateway.jobs import Jobs
+from gateway.keys import Keys
 from gateway.latencies import Latencies
 from gateway.metrics import Metrics
 from gateway.policies import Policies
 from gateway.pulse import Pulse
+from gateway.rates import Rates
 from gateway.reconciler import Reconciler
 from gateway.recording import RequestLog
 from gateway.router import Router
 from gateway.routing import Fixed, Target
+from gateway.runtimes import tls
 from gateway.runtimes.base import Runtime
 from gateway.runtimes.opening import open_runtimes
 from gateway.service import Service
@@ -50,18 +54,26 @@ def create_app(
     settings: Settings, runtimes: Mapping[RuntimeName, Runtime] | None = None, evidence: Evidence | None = None
 ) -> FastAPI:
     """The gateway as an ASGI application. `runtimes` takes the place of the real workers, `evidence` that of the
-    statistics' process. Raises InvalidSettings."""
+    statistics' process. Raises InvalidSettings, InvalidKeyFile."""
+    tls.check(settings)
     metrics = Metrics(CollectorRegistry())
     metrics.build_info.labels(version("tandem-serving")).set(1)
     catalogue = Catalogue(settings.store)
-    admin_key = load_or_create_admin_key(settings.admin_key_file)
+    keys = Keys(
+        settings.admin_key_file,
+        settings.keys_file,
+        required=settings.keys.required,
+        named=bool(settings.keys.file),
+    )
+    rates = Rates(settings.rate_limit.storage_url, share=settings.share, metrics=metrics)
+    guard = Guard(keys, rates, metrics)
     tracer = _open_tracer(settings)
     database = Database(settings.database)
     request_log = RequestLog(settings.request_log, settings.database, metrics=metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        workers = runtimes or open_runtimes(settings, metrics)
+        workers = runtimes or open_runtimes(settings, metrics, lambda model: catalogue.specs.get(model))
         latencies = Latencies()
         health = Health(workers, warm_up_requests=settings.warm_up_requests)
         disagreements = Disagreements(settings.disagreements, database, metrics=metrics)
@@ -94,7 +106,7 @@ def create_app(
             policies, catalogue=catalogue, database=database, evidence=evidence or statistics, metrics=metrics
         )
         reconciler = Reconciler(catalogue, health, workers, store=settings.store, view=settings.serving)
-        models = ModelRoutes(settings.store, catalogue=catalogue, health=health, admin_key=admin_key)
+        models = ModelRoutes(settings.store, catalogue=catalogue, health=health, guard=guard)
         routes = Routes(
             settings,
             service=service,
@@ -102,23 +114,22 @@ def create_app(
             catalogue=catalogue,
             health=health,
             metrics=metrics,
-            admin_key=admin_key,
+            guard=guard,
         )
-        jobs = Jobs(settings.store, settings.serving)
-        comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies)
+        jobs = Jobs(settings.store, settings.serving, JobFiles(settings.jobs))
+        comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies, guard=guard)
         app.include_router(routes.router)  # the first are found first, and these are asked the most
         app.include_router(models.router)
-        app.include_router(JobRoutes(jobs, catalogue=catalogue, admin_key=admin_key).router)
-        app.include_router(ScalingRoutes(workers, catalogue=catalogue, admin_key=admin_key).router)
-        app.include_router(RoutingRoutes(routing, policies, admin_key=admin_key).router)
+        app.include_router(JobRoutes(jobs, catalogue=catalogue, guard=guard).router)
+        app.include_router(ScalingRoutes(workers, catalogue=catalogue, guard=guard).router)
+        app.include_router(RoutingRoutes(routing, policies, guard=guard).router)
         app.include_router(
-            DisagreementRoutes(
-                disagreements, threads=service.threads, limits=settings.limits, admin_key=admin_key
-            ).router
+            DisagreementRoutes(disagreements, threads=service.threads, limits=settings.limits, guard=guard).router
         )
         app.include_router(comparison.router)
         following = [
-            asyncio.create_task(each.run()) for each in (reconciler, policies, canaries, disagreements, Pulse(metrics))
+            asyncio.create_task(each.run())
+            for each in (reconciler, policies, canaries, disagreements, keys, Pulse(metrics))
         ]
         yield
         for task in following:
@@ -129,6 +140,7 @@ def create_app(
         await statistics.close()
         await service.close()
         await canaries.close()
+        await rates.close()
         await asyncio.to_thread(request_log.close)
         database.close()
         for worker in workers.values():
@@ -146,10 +158,17 @@ def create_app(
         # variables of its own.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
+    describe(app)
     app.state.metrics = metrics
     app.state.draining = False
     problems.install(app, metrics)
-    app.add_middleware(RequestContextMiddleware, internal_error=problems.internal_error, tracer=tracer)
+    description.complete(app)
+    app.add_middleware(
+        RequestContextMiddleware,
+        internal_error=problems.internal_error,
+        tracer=tracer,
+        tls=bool(settings.http.tls_certificate),
+    )
     return app
 
 

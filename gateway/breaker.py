@@ -28,8 +28,10 @@ class Breaker:
     worker, since the client chose how long to wait; every other answer shows that the worker is there.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic, opened: Callable[[], None] = lambda: None) -> None:
+        """`opened` is told when it opens after it was closed."""
         self._now = now
+        self._opened = opened
         self._failures = 0
         self._open_until_s: float | None = None
         self._probing = False
@@ -45,6 +47,11 @@ class Breaker:
         """Whether a call may begin now."""
         return self.state == "closed" or (self.state == "half_open" and not self._probing)
 
+    def trip(self) -> bool:
+        """It is known otherwise that the worker does not answer. Whether it was closed before."""
+        before, self._open_until_s = self._open_until_s, self._now() + OPEN_S
+        return before is None
+
     def reset(self) -> None:
         """It is known otherwise that the worker is there."""
         self._failures = 0
@@ -59,8 +66,8 @@ class Breaker:
             yield
         except RuntimeUnavailable:
             self._failures += 1
-            if probe or self._failures >= FAILURES:
-                self._open_until_s = self._now() + OPEN_S
+            if (probe or self._failures >= FAILURES) and self.trip():
+                self._opened()
             raise
         except (DeadlineExceeded, asyncio.CancelledError):
             raise

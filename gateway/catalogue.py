@@ -17,6 +17,9 @@ from modelkit.spec import ModelSpec
 
 _log = structlog.get_logger(__name__)
 
+_MAX_WORD = 100
+"""Letters that are said again of what the caller wrote."""
+
 
 class Catalogue:
     """Models by name and version.
@@ -52,7 +55,7 @@ class Catalogue:
     def versions(self, name: str) -> list[ModelSpec]:
         """Every version of a model, oldest first. Raises ModelNotFound."""
         if name not in self._now.wanted:
-            raise ModelNotFound(f"There is no model {name!r}. Known: {', '.join(self) or 'none'}.")
+            raise ModelNotFound(f"There is no model {name[:_MAX_WORD]!r}. Known: {', '.join(self) or 'none'}.")
         return [spec for spec in self._now.specs.values() if spec.name == name]
 
     def __iter__(self) -> Iterator[str]:

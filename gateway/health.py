@@ -42,6 +42,7 @@ class Health:
         self._clock = clock
         self._status: dict[_Key, ModelStatus] = {}
         self._loaded: set[_Key] = set()
+        self._warm: set[_Key] = set()
         self._answered: Counter[_Key] = Counter()
 
     def status(self, runtime: RuntimeName, model: ModelRef) -> ModelStatus:
@@ -83,6 +84,7 @@ class Health:
         """It is not asked about any more."""
         self._status.pop((runtime, model), None)
         self._loaded.discard((runtime, model))
+        self._warm.discard((runtime, model))
         self._answered.pop((runtime, model), None)
 
     async def ask(self, runtime: Runtime, spec: ModelSpec) -> ModelStatus:
@@ -96,7 +98,7 @@ class Health:
             status = await runtime.status(model, deadline=Deadline.after_ms(_STATUS_TIMEOUT_MS))
             if status.state == "ready":
                 self._loaded.add(key)
-                if self.status(*key).state != "ready":
+                if key not in self._warm:
                     await self._warm_up(runtime, spec)
             else:
                 self._loaded.discard(key)
@@ -107,6 +109,10 @@ class Health:
         except Exception as error:  # a fault of ours must not end the polling, nor hide behind an old status
             _log.exception("status_poll_failed", runtime=runtime.name, model=str(model))
             status = ModelStatus("unavailable", f"Its status could not be read: {error!r}")
+        if status.state == "ready":
+            self._warm.add(key)
+        elif not status.hung:
+            self._warm.discard(key)
         if status.state != "absent":
             self.set(*key, status)
         return status

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from itertools import permutations
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, values
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.runtimes.base import Output
 from gateway.spans import Exemplar
@@ -35,6 +36,10 @@ or has no place."""
 LogDrop = Literal["buffer_full", "not_written", "stopped"]
 """Why a row is not in the request log: too many wait, the database refused it or may have it, the gateway stops."""
 
+Ejection = Literal["failed", "hung", "slow", "errors"]
+"""Why a worker gets no requests: it could not be reached several times in a row, it says nothing, it takes several
+times what the others take, or it has failed on several pictures in a row and the others have not."""
+
 NO_RUNTIME = "none"
 """The label `runtime` of the stages before one is chosen."""
 
@@ -44,6 +49,12 @@ class Metrics:
         # One more series for each counter and histogram, which nothing reads. The library has no switch but this one.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry
+        self.shared = values.ValueClass._multiprocess
+        """Whether several processes have one /metrics: exemplars are then not kept."""
+        self.exposed = CollectorRegistry() if self.shared else registry
+        """What is said at /metrics: of all processes together."""
+        if self.shared:
+            MultiProcessCollector(self.exposed)  # type: ignore[no-untyped-call]
         self.requests = Counter(
             "tandem_requests",
             "Inference requests, by how they ended: ok, cancelled, or the code of the error.",
@@ -117,6 +128,19 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self.replicas_usable = Gauge(
+            "tandem_replicas_usable",
+            "Workers of the runtime that get requests now: they have a model, answer, and are not ejected.",
+            ("runtime",),
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self.replica_ejections = Counter(
+            "tandem_replica_ejections",
+            "Times that a worker was left out, by why: failed, hung, slow, errors.",
+            ("runtime", "reason"),
+            registry=registry,
+        )
         self.breaker_state = Gauge(
             "tandem_breaker_state",
             "State of the runtime's circuits, the worst of all workers and models: 0 closed, 1 half open, 2 open.",
@@ -128,6 +152,17 @@ class Metrics:
             "tandem_rejected",
             "Requests refused before they reached a runtime, by the code of the error.",
             ("reason",),
+            registry=registry,
+        )
+        self.rate_limited = Counter(
+            "tandem_rate_limited",
+            "Requests refused because of their key's rate, by the key's name.",
+            ("key",),
+            registry=registry,
+        )
+        self.rates_not_shared = Counter(
+            "tandem_rates_not_shared",
+            "Requests of keys with a rate that this gateway counted alone, since Redis was away.",
             registry=registry,
         )
         self.failovers = Counter(
@@ -259,6 +294,10 @@ class Metrics:
             multiprocess_mode="max",
             registry=registry,
         )
+
+    def replica_ejections_of(self, runtime: str) -> dict[Ejection, Counter]:
+        """By reason, all at once: of a series that appears with its first count, Prometheus sees no increase."""
+        return {reason: self.replica_ejections.labels(runtime, reason) for reason in get_args(Ejection)}
 
     def drop_shadow(self, model: str, reason: ShadowDrop) -> None:
         # All at once: of a series that appears with its first count, Prometheus sees no increase.

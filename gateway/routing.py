@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from modelkit.spec import RuntimeName
 
-_TARGET = r"^(torch|tf)(@[1-9][0-9]{0,8})?$"
+_TARGET = "(torch|tf)(@[1-9][0-9]{0,8})?"
+TARGET_PATTERN = f"^{_TARGET}$"
+PAIR_PATTERN = f"^{_TARGET},{_TARGET}$"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Target:
         """`torch`, `tf`, or either with a version, `torch@2`. Raises ValueError."""
         if isinstance(text, cls):
             return text
-        if not isinstance(text, str) or not re.match(_TARGET, text) or text.endswith("\n"):
+        if not isinstance(text, str) or not re.fullmatch(_TARGET, text):
             raise ValueError(f"{text!r} is no target. Targets are torch and tf, or with a version torch@2 and tf@2.")
         runtime, _, version = text.partition("@")
         return cls("torch" if runtime == "torch" else "tf", int(version) if version else None)
@@ -67,7 +69,7 @@ TargetName = Annotated[
     Target,
     PlainValidator(Target.parse),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": _TARGET, "examples": ["torch", "tf@2"]}),
+    WithJsonSchema({"type": "string", "pattern": TARGET_PATTERN, "examples": ["torch", "tf@2"]}),
 ]
 
 
@@ -122,9 +124,9 @@ class Hedge(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    after_ms: float | None = Field(None, gt=0, le=600_000, allow_inf_nan=False)
+    after_ms: float | None = Field(None, gt=0, le=600_000, allow_inf_nan=False, strict=True)
     """After so many milliseconds; null: after what 95 % of the target's newest requests took."""
-    budget: float = Field(0.05, gt=0, le=1, allow_inf_nan=False)
+    budget: float = Field(0.05, gt=0, le=1, allow_inf_nan=False, strict=True)
     """Share of the requests of which the other runtime may be asked, too."""
 
 
@@ -155,7 +157,7 @@ class _Policy(BaseModel, ABC):
 
 
 class _MayFailOver(_Policy):
-    failover: bool = Field(default=False, exclude_if=_off)
+    failover: bool = Field(default=False, exclude_if=_off, strict=True)
     """Whether the other runtime, with the same version, is asked where the first one fails."""
 
     @property
@@ -182,7 +184,7 @@ class Weighted(_MayFailOver):
 
     policy: Literal["weighted"]
     weights: Annotated[
-        dict[TargetName, Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]],
+        dict[TargetName, Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False, strict=True)]],
         Field(min_length=1, max_length=16, examples=[{"torch": 0.9, "tf": 0.1}]),
     ]
     """By target; a target's share is its weight divided by their sum."""
@@ -213,9 +215,9 @@ class Shadow(_MayFailOver):
     policy: Literal["shadow"]
     primary: TargetName
     shadow: TargetName
-    sample_rate: float = Field(1.0, ge=0, le=1, allow_inf_nan=False)
+    sample_rate: float = Field(1.0, ge=0, le=1, allow_inf_nan=False, strict=True)
     """Share of the requests that are shadowed."""
-    control_rate: float = Field(0.2, ge=0, le=1, allow_inf_nan=False)
+    control_rate: float = Field(0.2, ge=0, le=1, allow_inf_nan=False, strict=True)
     """Share of the shadowed requests about which the primary is asked again, too, in an order by chance with the
     shadow: these say which one is faster. The others say whether both agree."""
 
@@ -236,7 +238,7 @@ class Fastest(_MayFailOver):
     targets_: Annotated[
         tuple[TargetName, ...], Field(alias="targets", min_length=2, max_length=16, examples=[["torch", "tf"]])
     ]
-    explore: float = Field(0.05, ge=0, le=1, allow_inf_nan=False)
+    explore: float = Field(0.05, ge=0, le=1, allow_inf_nan=False, strict=True)
     """Share of the requests that the other targets answer."""
 
     @model_validator(mode="after")
@@ -295,11 +297,11 @@ class Guards(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    latency_ratio: float = Field(1.1, gt=0, le=1000, allow_inf_nan=False)
+    latency_ratio: float = Field(1.1, gt=0, le=1000, allow_inf_nan=False, strict=True)
     """`to` may take at most so many times as long as `from`."""
-    error_rate: float = Field(0.01, ge=0, le=1, allow_inf_nan=False)
+    error_rate: float = Field(0.01, ge=0, le=1, allow_inf_nan=False, strict=True)
     """Share of its requests that `to` may fail, or as many as `from` fails, if those are more."""
-    agreement: float | None = Field(0.99, ge=0, le=1, allow_inf_nan=False)
+    agreement: float | None = Field(0.99, ge=0, le=1, allow_inf_nan=False, strict=True)
     """Share of the pictures on which both must say the same; null: no matter."""
 
 
@@ -309,16 +311,18 @@ class Canary(_MayFailOver):
     policy: Literal["canary"]
     from_: Annotated[TargetName, Field(alias="from")]
     to: TargetName
-    steps: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1, max_length=32)] = (
+    steps: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1, strict=True)], ...], Field(min_length=1, max_length=32)
+    ] = (
         0.01,
         0.05,
         0.25,
         1.0,
     )
     """Shares of the requests that `to` answers, one after the other; the last is 1."""
-    hold_s: float = Field(600, ge=1, le=30 * 24 * 3600, allow_inf_nan=False)
+    hold_s: float = Field(600, ge=1, le=30 * 24 * 3600, allow_inf_nan=False, strict=True)
     """Least time at each step, in seconds."""
-    sample_rate: float = Field(0.1, ge=0, le=1, allow_inf_nan=False)
+    sample_rate: float = Field(0.1, ge=0, le=1, allow_inf_nan=False, strict=True)
     """Share of the requests that the other target is asked about, too: both are measured on the same pictures."""
     guards: Guards = Guards()
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_serializer, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modelkit.spec import Precision, RuntimeName
@@ -30,6 +30,10 @@ class HttpSettings(_Section):
     """Address the gateway listens on. `0.0.0.0` opens it to other machines."""
     port: Port = Field(8000, ge=0, le=65535)
     """Port the gateway listens on."""
+    tls_certificate: str = ""
+    """File of the gateway's certificate (PEM), with those that lead to its root; with it HTTP is HTTPS."""
+    tls_key: str = Field("", validate_default=True)
+    """File of that certificate's key (PEM). Both are read again when they change."""
     header_timeout_s: float = Field(10.0, gt=0)
     """Longest time for a request's first line and headers to arrive, in seconds; then 408."""
     body_timeout_s: float = Field(30.0, gt=0)
@@ -44,6 +48,13 @@ class HttpSettings(_Section):
     """Longest time after that for what was accepted to be answered, in seconds; then 503."""
     processes: int = Field(1, ge=1, le=64)
     """Gateway processes that share the port. What is bounded for all of them together is divided by their number."""
+
+    @field_validator("tls_key")
+    @classmethod
+    def _with_certificate(cls, value: str, info: ValidationInfo) -> str:
+        if bool(value) != bool(info.data.get("tls_certificate")):
+            raise ValueError("a certificate and its key belong together: set TLS_CERTIFICATE and TLS_KEY, or neither")
+        return value
 
     @property
     def stop_s(self) -> float:
@@ -70,6 +81,41 @@ class LimitSettings(_Section):
     """Threads that decode, resize and draw pictures and make masks, in each gateway process; 0: one for each CPU."""
 
 
+class KeySettings(_Section):
+    file: str = ""
+    """The file of API keys that `tandem keys` writes; empty: `keys.json` in `TANDEM_VAR`, if it is there."""
+    required: bool = False
+    """Whether `predict` and `read` need a key also while there is no file of keys."""
+
+
+class RateLimitSettings(_Section):
+    storage_url: str = Field("", pattern=r"^(rediss?://.+)?$")
+    """Redis in which several gateways count a key's requests together, `redis://host:6379`; empty: each its own."""
+
+    @field_serializer("storage_url")
+    def _without_password(self, url: str) -> str:
+        return _PASSWORD.sub("***", url)
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port
+
+
+def _checked(address: str) -> str:
+    """Raises ValueError for what is not host:port, with an IPv6 address in brackets."""
+    address = address.strip()
+    if not re.fullmatch(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}", address) or not (
+        0 < int(address.rpartition(":")[2]) <= 65535
+    ):
+        raise ValueError(f"{address!r} is not host:port, e.g. 127.0.0.1:7070")
+    return address
+
+
+def _join(ip: str, port: str) -> str:
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
 class RuntimeSettings(_Section):
     max_inflight: int = Field(64, gt=0)
     """Most pictures at this runtime at once, from all gateway processes together."""
@@ -81,22 +127,57 @@ class WorkerSettings(RuntimeSettings):
     device: str = Field("", pattern=r"^[a-z0-9 ._-]{0,64}$")
     """What the workers run on, such as cpu, gpu or a GPU's name: where it differs, runtimes are not compared."""
     address: str
+    tls_ca: str = ""
+    """File of the certificates (PEM) that the workers' own must be signed by; with it the way to them is TLS."""
+    tls_certificate: str = ""
+    """File of the gateway's own certificate (PEM), for workers that ask for one (mutual TLS)."""
+    tls_key: str = Field("", validate_default=True)
+    """File of that certificate's key (PEM)."""
+    tls_server_name: str = ""
+    """Name that the workers' certificates must have; empty: the host of their address."""
+
+    @field_validator("address")
+    @classmethod
+    def _all_host_and_port(cls, value: str) -> str:
+        addresses = [_checked(address) for address in value.split(",")]
+        if len(addresses) > len(set(addresses)):
+            raise ValueError("an address is named twice")
+        return ",".join(addresses)
+
+    @field_validator("tls_certificate", "tls_key", "tls_server_name")
+    @classmethod
+    def _only_with_tls(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("tls_ca"):
+            raise ValueError("it is for TLS, and TLS_CA, which turns that on, is empty")
+        if info.field_name == "tls_key" and bool(value) != bool(info.data.get("tls_certificate")):
+            raise ValueError("a certificate and its key belong together: set TLS_CERTIFICATE and TLS_KEY, or neither")
+        return value
 
     @property
     def host(self) -> str:
         """The address without its port."""
         return _host_and_port(self.address)[0]
 
+    @property
+    def entries(self) -> tuple[Self, ...]:
+        """These settings once for each address that they name."""
+        return tuple(self.model_copy(update={"address": address}) for address in self.address.split(","))
+
     def at(self, ip: str) -> Self:
-        """These settings for the one worker at `ip`, one of the IP addresses that the host stands for."""
-        return self.model_copy(update={"address": _join(ip, _host_and_port(self.address)[1])})
+        """These settings, of one address, for the worker at `ip`, one of the IP addresses that its host stands for."""
+        return self.model_copy(
+            update={
+                "address": _join(ip, _host_and_port(self.address)[1]),
+                "tls_server_name": self.tls_server_name or self.host,
+            }
+        )
 
 
 class TorchSettings(WorkerSettings):
     address: str = "127.0.0.1:7070"
-    """TorchServe's gRPC inference address, host:port. Each IP address that a host name stands for is a worker."""
-    management_address: str = "127.0.0.1:7071"
-    """TorchServe's gRPC management address, host:port."""
+    """TorchServe's gRPC inference address, host:port, or several with commas; each IP address of a host is a worker."""
+    management_address: str = Field(":7071", validate_default=True)
+    """TorchServe's gRPC management address, host:port, as many as of the others; `:port` alone: at the same hosts."""
     http_port: Port = Field(8080, ge=1, le=65535)
     """TorchServe's HTTP inference port (embedded stack)."""
     http_management_port: Port = Field(8081, ge=1, le=65535)
@@ -105,6 +186,27 @@ class TorchSettings(WorkerSettings):
     """TorchServe's HTTP metrics port (embedded stack)."""
     workers: int = Field(0, ge=0)
     """Python worker processes for each model (embedded stack); 0: as `TANDEM_WORKERS__REPLICAS` says."""
+
+    @field_validator("management_address")
+    @classmethod
+    def _one_for_each(cls, value: str, info: ValidationInfo) -> str:
+        if "address" not in info.data:
+            return value  # that one is refused already
+        hosts = [_host_and_port(address)[0] for address in info.data["address"].split(",")]
+        if re.fullmatch(r":\d+", value.strip()):
+            return ",".join(_checked(_join(host, value.strip()[1:])) for host in hosts)
+        addresses = [_checked(address) for address in value.split(",")]
+        if len(addresses) != len(hosts):
+            raise ValueError(
+                f"it names {len(addresses)} and TANDEM_TORCH__ADDRESS {len(hosts)}: name as many, in the same order, or"
+                " :port alone"
+            )
+        return ",".join(addresses)
+
+    @property
+    def entries(self) -> tuple[Self, ...]:
+        each = zip(super().entries, self.management_address.split(","), strict=True)
+        return tuple(entry.model_copy(update={"management_address": management}) for entry, management in each)
 
     def at(self, ip: str) -> Self:
         management_host, port = _host_and_port(self.management_address)
@@ -116,7 +218,7 @@ class TorchSettings(WorkerSettings):
 
 class TfSettings(WorkerSettings):
     address: str = "127.0.0.1:8500"
-    """TensorFlow Serving's gRPC address, host:port. Each IP address that a host name stands for is a worker."""
+    """TensorFlow Serving's gRPC address, host:port, or several with commas; each IP address of a host is a worker."""
     rest_port: Port = Field(8501, ge=1, le=65535)
     """TensorFlow Serving's HTTP port, with its metrics (embedded stack)."""
 
@@ -206,6 +308,8 @@ class Settings(BaseSettings):
     """Black pictures that a model version is shown, for at most 3 s, before it is called ready; 0: none."""
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
+    keys: KeySettings = KeySettings()
+    rate_limit: RateLimitSettings = RateLimitSettings()
     torch: TorchSettings = TorchSettings()
     tf: TfSettings = TfSettings()
     workers: WorkersSettings = WorkersSettings()
@@ -245,6 +349,11 @@ class Settings(BaseSettings):
         return re.sub(r"^postgresql://", "postgresql+psycopg://", url)
 
     @property
+    def jobs(self) -> Path:
+        """Additions and proofs that this gateway's processes have started."""
+        return self.var / "jobs"
+
+    @property
     def logs(self) -> Path:
         """One log file for each process of the embedded stack."""
         return self.var / "logs"
@@ -254,14 +363,10 @@ class Settings(BaseSettings):
         """The admin key, made at the first start, readable by its owner only."""
         return self.var / "admin.key"
 
-
-def _host_and_port(address: str) -> tuple[str, str]:
-    host, _, port = address.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), port
-
-
-def _join(ip: str, port: str) -> str:
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+    @property
+    def keys_file(self) -> Path:
+        """The API keys; there need be none."""
+        return Path(self.keys.file) if self.keys.file else self.var / "keys.json"
 
 
 def unfilled_batches(settings: Settings) -> Iterator[str]:
@@ -281,13 +386,14 @@ class InvalidSettings(Exception):
     """The environment holds a setting that is not valid. The message is one line that names each."""
 
 
-def read_settings() -> Settings:
-    """The settings in the environment. Raises InvalidSettings."""
+def read_settings(*, processes: int | None = None) -> Settings:
+    """The settings in the environment; `processes` of the gateway where it is given. Raises InvalidSettings."""
     try:
-        return Settings()
+        # What is given here is merged with what the environment says of the same section.
+        return Settings() if processes is None else Settings(http={"processes": processes})
     except ValidationError as error:
         lines = [
-            f"TANDEM_{'__'.join(map(str, each['loc'])).upper()}: {each['msg']}; "
+            f"TANDEM_{'__'.join(map(str, each['loc'])).upper()}: {each['msg'].removeprefix('Value error, ')}; "
             f"it is {_PASSWORD.sub('***', repr(each['input']))}."
             for each in error.errors()
         ]

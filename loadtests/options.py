@@ -21,6 +21,12 @@ def add_options(parser: LocustArgumentParser) -> None:
         env_var="TANDEM_LOAD_SUMMARY_JSON",
         help="Where to write the summary by runtime at the end.",
     )
+    tandem.add_argument(
+        "--api-key",
+        metavar="KEY",
+        env_var="TANDEM_API_KEY",
+        help="The key to send, where the gateway requires one. Better as a variable: others see a command's options.",
+    )
     # Not in the web interface: --class-picker has a place of its own for it there.
     shapes.add_argument(
         "--shape",

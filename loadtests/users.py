@@ -32,7 +32,9 @@ class Uploader(FastHttpUser):
 
     def on_start(self) -> None:
         self._next: Iterator[Picture] = itertools.cycle(random.sample(self.pictures, k=len(self.pictures)))
-        self._url = self.path.format(model=quote(self.environment.parsed_options.model, safe=""))
+        options = self.environment.parsed_options
+        self._url = self.path.format(model=quote(options.model, safe=""))
+        self._headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else {}
 
     @task
     def upload(self) -> None:
@@ -41,7 +43,7 @@ class Uploader(FastHttpUser):
             self._url,
             name=self.label,
             data=picture.content,  # type: ignore[arg-type]  # locust's annotation forgets bytes
-            headers={"Content-Type": picture.media_type},
+            headers={"Content-Type": picture.media_type, **self._headers},
             catch_response=True,
         ) as response:
             if response.status_code == 0:

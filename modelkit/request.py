@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, model_validator
 
 from modelkit.spec import ModelName, Precision, Task, Tolerances
 
-Triple = tuple[float, float, float]
+
+def _no_text(value: object) -> object:
+    """Pydantic would take "1" and true for numbers. Not a strict integer: 1.0 is one, too, in JSON Schema."""
+    if isinstance(value, str | bool):
+        raise ValueError("it is no number. Send one.")
+    return value
+
+
+def _no_texts(value: object) -> object:
+    """Of tolerances. In a package's YAML they may be text: PyYAML takes 1e-4 for some."""
+    for name in Tolerances.model_fields:
+        if isinstance(value, dict) and isinstance(value.get(name), str | bool):
+            raise ValueError(f"{name} is no number. Send one.")
+    return value
+
+
+WholeNumber = Annotated[int, Field(ge=1), BeforeValidator(_no_text)]
+Triple = tuple[StrictFloat, StrictFloat, StrictFloat]
 
 
 class AddRequest(BaseModel):
@@ -26,7 +43,7 @@ class AddRequest(BaseModel):
     """Of a pair: a SavedModel folder."""
     name: ModelName
     """The model's name."""
-    version: int | None = Field(None, ge=1)
+    version: WholeNumber | None = None
     """The version; by default one more than the greatest there is."""
     task: Task | None = None
     weights: str | None = None
@@ -34,37 +51,37 @@ class AddRequest(BaseModel):
     `DEFAULT` or another name of torchvision's, or `none`: random."""
     labels: str | None = None
     """A file with the classes' names, one a line or a JSON list; or `numbers`: named by their ids."""
-    height: int | None = Field(None, gt=0)
-    width: int | None = Field(None, gt=0)
+    height: WholeNumber | None = None
+    width: WholeNumber | None = None
     fit: Literal["stretch", "crop", "letterbox"] | None = None
-    shorter_side: int | None = Field(None, gt=0)
+    shorter_side: WholeNumber | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
-    antialias: bool | None = None
+    antialias: StrictBool | None = None
     mean: Triple | None = None
     """Subtracted from pixels of 0 to 1, channel by channel."""
     std: Triple | None = None
     """What they are divided by then."""
     pixels: Literal["0..1", "0..255"] | None = None
     """What mean and std refer to, and without them: the range of the pixels that the network takes."""
-    bgr: bool = False
+    bgr: StrictBool = False
     """The network takes blue, green, red."""
     activation: Literal["none", "softmax", "sigmoid"] | None = None
     """What makes class scores of a classifier's outputs."""
-    nms: bool | None = None
+    nms: StrictBool | None = None
     """For a YOLO checkpoint with two heads: the one that needs non-maximum suppression, not the end-to-end one.
     For a pair: whether its candidates need it."""
-    agreement: Tolerances = Tolerances()
+    agreement: Annotated[Tolerances, BeforeValidator(_no_texts)] = Tolerances()
     """When two answers agree."""
     licence: str | None = None
     samples: Path | None = None
     """A folder of pictures for the proof, besides the bundled photographs."""
     precision: Precision | None = None
     """Arithmetic of both artifacts; by default TANDEM_WORKERS__PRECISION."""
-    compile: bool = False
+    compile: StrictBool = False
     """Try a compiled form for PyTorch besides, which runs on processors like this machine's only."""
-    trust: bool = False
+    trust: StrictBool = False
     """Code that the source brings along, in pickles or Lambda layers, may be executed."""
-    allow_mismatch: bool = False
+    allow_mismatch: StrictBool = False
     """Take the model although its artifacts do not agree, and mark it."""
 
     def with_absolute_paths(self, folder: Path) -> Self:

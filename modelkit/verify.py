@@ -30,7 +30,7 @@ class CannotVerify(Exception):
 
 async def against_workers(made: ModelSpec, settings: Settings, pictures: Path | None = None) -> ParityRecord:
     """`verify` against the workers of these settings."""
-    runtimes = open_runtimes(settings, Metrics(CollectorRegistry()))
+    runtimes = open_runtimes(settings, Metrics(CollectorRegistry()), {ModelRef.of(made): made}.get)
     try:
         return await verify(made, runtimes, pictures)
     finally:

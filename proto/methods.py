@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
@@ -28,14 +27,6 @@ class UnaryMethod(Generic[Request, Response]):
     path: str
     request: type[Request]
     response: type[Response]
-
-    def on(self, channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[Request, Response]:
-        """The method as a callable of `channel`."""
-        return channel.unary_unary(
-            self.path,
-            request_serializer=self.request.SerializeToString,
-            response_deserializer=self.response.FromString,
-        )
 
 
 _INFERENCE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"

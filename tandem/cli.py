@@ -25,10 +25,12 @@ from tandem import (
 )
 from tandem.client import Client, Json, NotReachable, Question, Refused, in_one_line
 from tandem.disagreements_cli import disagreements
+from tandem.keys import KEY_FILE, open_client
+from tandem.keys_cli import keys
 from tandem.models_cli import models
 from tandem.preflight import Problem
 from tandem.routing_cli import routing
-from tandem.terminal import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Url, console, fail, local_url
+from tandem.terminal import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Url, console, fail
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +42,7 @@ app = typer.Typer(
 )
 
 app.add_typer(models, name="models")
+app.add_typer(keys, name="keys")
 app.add_typer(routing, name="routing")
 app.command()(disagreements)
 app.command()(report_cli.report)
@@ -66,7 +69,15 @@ def main(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version and end.")
     ] = False,
-) -> None: ...
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="TANDEM_API_KEY_FILE",
+            help="File with the key for the gateway; else TANDEM_API_KEY has it. The local stack needs none.",
+        ),
+    ] = None,
+) -> None:
+    KEY_FILE.set(key_file)
 
 
 @app.command()
@@ -161,7 +172,7 @@ def _ask(
     if drawings is not None:
         _prepare_folder(drawings, images)
     failures: list[str] = []
-    with Client(url or local_url()) as client:
+    with open_client(url) as client:
         try:
             name = model or _only_model(client)
             for image in images:

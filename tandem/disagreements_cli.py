@@ -1,6 +1,6 @@
 """`tandem disagreements`: pictures about which two answers differ, where the gateway keeps them.
 
-For another gateway than the local stack's, its admin key is needed in TANDEM_ADMIN_KEY.
+For another gateway than the local stack's, its admin key is needed in TANDEM_API_KEY or --key-file.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import typer
 
 from tandem import tables
 from tandem.client import Client, Json, Refused
-from tandem.keys import admin_key
+from tandem.keys import open_client
 from tandem.models_cli import gateway_says
-from tandem.terminal import EXIT_FAILED, EXIT_USAGE, Url, console, fail, local_url
+from tandem.terminal import EXIT_FAILED, EXIT_USAGE, Url, console, fail
 
 
 def disagreements(
@@ -37,7 +37,7 @@ def disagreements(
         except OSError as error:
             fail(f"{draw} cannot be made: {error.strerror}.", EXIT_USAGE)
     gone: list[str] = []
-    with Client(url or local_url(), admin_key(url)) as client, gateway_says():
+    with open_client(url) as client, gateway_says():
         found = client.disagreements(model, limit)
         if draw is not None:
             gone = [str(refused) for each in found if (refused := _draw(client, each, draw)) is not None]

@@ -1,21 +1,37 @@
-"""Where the command line has the admin key from."""
+"""Which key the command line sends."""
 
 from __future__ import annotations
 
 import os
+from contextvars import ContextVar
+from pathlib import Path
 
-from tandem.models_cli import settings_here
-from tandem.terminal import EXIT_FAILED, fail
+from tandem.client import Client
+from tandem.terminal import EXIT_USAGE, fail, local_url, settings_here
+
+KEY_FILE: ContextVar[Path | None] = ContextVar("key_file", default=None)
+"""What `--key-file` names in this run of the command line."""
 
 
-def admin_key(url: str | None) -> str | None:
-    """The key in the environment, or the local stack's, where no other gateway's `url` is given."""
-    if given := os.environ.get("TANDEM_ADMIN_KEY"):
-        return given
+def open_client(url: str | None) -> Client:
+    """The gateway at `url`, by default the local stack's, and the key for it."""
+    return Client(url or local_url(), api_key(url))
+
+
+def api_key(url: str | None) -> str | None:
+    """The key of `--key-file` or the environment; else the local stack's admin key, where no other gateway's `url` is
+    given."""
+    if (given_file := KEY_FILE.get()) is not None:
+        return _read(given_file)
+    if given := os.environ.get("TANDEM_API_KEY"):
+        return given.strip()
     path = settings_here().admin_key_file
-    if url is not None or not path.exists():
-        return None  # another gateway's is not there, and this one says that it is needed
+    # Where there is none, or it is another user's, the gateway says whether a key is needed.
+    return path.read_text().strip() if url is None and os.access(path, os.R_OK) else None
+
+
+def _read(path: Path) -> str:
     try:
         return path.read_text().strip()
-    except OSError as error:
-        fail(f"The admin key in {path} cannot be read: {error.strerror}.", EXIT_FAILED)
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"The key in {path} cannot be read: {error}.", EXIT_USAGE)

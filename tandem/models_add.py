@@ -12,8 +12,9 @@ import typer
 from pydantic import ValidationError
 
 from tandem.client import Json
-from tandem.models_cli import AsJson, Name, Wait, await_default, gateway_says, models, remote, running, settings_here
-from tandem.terminal import EXIT_FAILED, EXIT_USAGE, Url, fail
+from tandem.keys import open_client
+from tandem.models_cli import AsJson, Name, Wait, await_default, gateway_says, models, running
+from tandem.terminal import EXIT_FAILED, EXIT_USAGE, Url, fail, settings_here
 
 if TYPE_CHECKING:
     from modelkit.spec import ParityRecord
@@ -112,7 +113,7 @@ def verify(
     if url is None:
         record = _verify_here(name, version, samples)
     else:
-        with remote(url) as client, gateway_says():
+        with open_client(url) as client, gateway_says():
             job = client.start(f"/v1/models/{name}/verify", {"version": version, "samples": _text(samples)})
             record = ParityRecord.model_validate(_ended(client, job)["result"])
     typer.echo(record.model_dump_json() if as_json else f"{name}: {parity.report(record)}")
@@ -144,7 +145,7 @@ def _add_here(values: dict[str, Any]) -> Json:
 
 def _add_there(url: str, values: dict[str, Any]) -> Json:
     body = {name: _text(value) if isinstance(value, Path) else value for name, value in values.items()}
-    with remote(url) as client, gateway_says():
+    with open_client(url) as client, gateway_says():
         job = client.start("/v1/models", body)
         made: Json = _ended(client, job)["result"]
         return made
@@ -216,7 +217,15 @@ def _tolerances(given: list[str]) -> Json:
     for key, equals, _ in pairs:
         if not equals:
             fail(f"--agreement {key} is not KEY=VALUE, e.g. --agreement iou=0.75.", EXIT_USAGE)
-    return {key: value for key, _, value in pairs}
+    return {key: _number_or_text(value) for key, _, value in pairs}
+
+
+def _number_or_text(value: str) -> float | str:
+    """As JSON has it: text that is no number is for the check of the whole to refuse."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _text(path: Path | None) -> str | None:

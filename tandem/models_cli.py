@@ -1,27 +1,23 @@
 """`tandem models`: what is in the store, which version is the default, and taking models away.
 
 Without --url it works on the local store, also while no gateway runs; with it, through the HTTP API of that gateway,
-and changes need the admin key of that gateway in TANDEM_ADMIN_KEY.
+with the key in TANDEM_API_KEY or --key-file.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tandem import model_tables
 from tandem.client import Client, Json, NotReachable, Refused
-from tandem.preflight import Problem
-from tandem.terminal import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Url, console, fail
-
-if TYPE_CHECKING:
-    from gateway.settings import Settings
+from tandem.keys import open_client
+from tandem.terminal import EXIT_FAILED, EXIT_UNREACHABLE, Url, console, fail, settings_here
 
 POLL_S = 0.5
 
@@ -73,7 +69,7 @@ def default(
 
             lifecycle.set_default(settings.store, name, version)
     else:
-        with remote(url) as client, gateway_says():
+        with open_client(url) as client, gateway_says():
             client.set_default(name, version)
     with running(url) as client:
         if client is not None and wait_s:
@@ -92,7 +88,7 @@ def remove(
     if url is None:
         gone = _remove_here(name, version)
     else:
-        with remote(url) as client, gateway_says():
+        with open_client(url) as client, gateway_says():
             gone = client.remove(name, version)
     with running(url) as client:
         if client is not None and wait_s:
@@ -207,26 +203,11 @@ def _one(url: str | None, name: str) -> Json:
 @contextmanager
 def running(url: str | None) -> Iterator[Client | None]:
     """The gateway of that address; without one, the local stack's if it answers, else None."""
-    from tandem.stack import gateway_url
-
-    with remote(url or gateway_url(settings_here())) as client:
+    with open_client(url) as client:
         if url is None and not client.answers():
             yield None
         else:
             yield client
-
-
-def remote(url: str) -> Client:
-    return Client(url, os.environ.get("TANDEM_ADMIN_KEY"))
-
-
-def settings_here() -> Settings:
-    from tandem.stack import read_settings
-
-    try:
-        return read_settings()
-    except Problem as problem:
-        fail(str(problem), EXIT_USAGE)
 
 
 @contextmanager
@@ -235,7 +216,10 @@ def gateway_says() -> Iterator[None]:
         yield
     except Refused as refused:
         keyless = refused.problem.get("code") == "unauthenticated"
-        fail(f"{refused}{' The command line takes it from TANDEM_ADMIN_KEY.' if keyless else ''}", EXIT_FAILED)
+        fail(
+            f"{refused}{' The command line takes it from TANDEM_API_KEY or --key-file.' if keyless else ''}",
+            EXIT_FAILED,
+        )
     except NotReachable as error:
         fail(str(error), EXIT_UNREACHABLE)
 

@@ -1,6 +1,6 @@
 """`tandem models scale`: how many batches of a model a runtime computes at once, changed while it serves.
 
-For another gateway than the local stack's, its admin key is needed in TANDEM_ADMIN_KEY.
+For another gateway than the local stack's, its admin key is needed in TANDEM_API_KEY or --key-file.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from tandem.client import Client
-from tandem.keys import admin_key
+from tandem.keys import open_client
 from tandem.models_cli import Name, gateway_says, models
-from tandem.terminal import Url, local_url
+from tandem.terminal import Url
 
 
 @models.command()
@@ -23,6 +22,6 @@ def scale(
     url: Url = None,
 ) -> None:
     """Have a runtime compute more or fewer batches of NAME at once, until its worker starts anew."""
-    with Client(url or local_url(), admin_key(url)) as client, gateway_says():
+    with open_client(url) as client, gateway_says():
         answer = client.scale(name, runtime, replicas)
     typer.echo(f"{name} version {answer['version']} on {runtime}: {replicas} at once, {answer['holds']}.")

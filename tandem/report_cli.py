@@ -11,14 +11,13 @@ import typer
 from pydantic import ValidationError
 
 from evidence.document import Comparison
-from tandem.client import Client
-from tandem.keys import admin_key
+from tandem.keys import open_client
 from tandem.models_cli import gateway_says
 from tandem.report.content import warnings
 from tandem.report.disagreements import Kept, read_kept
 from tandem.report.load import LoadRun, parse_price, read_load
 from tandem.report.requirement import Judged, Requirement, State
-from tandem.terminal import EXIT_FAILED, EXIT_USAGE, Url, fail, local_url
+from tandem.terminal import EXIT_FAILED, EXIT_USAGE, Url, fail
 
 EXIT_NOT_KNOWN = 4
 """A requirement is not known to hold yet."""
@@ -72,7 +71,7 @@ def report(
     asked = {"model": model, "window": window, "since": since, "a": a, "b": b}
     if pictures and out is None:
         fail("--pictures draws into the page: name its file with --out.", EXIT_USAGE)
-    with Client(url or local_url(), admin_key(url)) as client, gateway_says():
+    with open_client(url) as client, gateway_says():
         answer = client.comparison({name: value for name, value in asked.items() if value is not None})
         try:
             comparison = Comparison.model_validate(answer)

@@ -1,6 +1,6 @@
 """`tandem routing`: which target answers a model's requests, and which one shadows it.
 
-For another gateway than the local stack's, changes need its admin key in TANDEM_ADMIN_KEY.
+For another gateway than the local stack's, changes need its admin key in TANDEM_API_KEY or --key-file.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from tandem.client import Client, Json
-from tandem.keys import admin_key
+from tandem.client import Json
+from tandem.keys import open_client
 from tandem.models_cli import AsJson, Name, gateway_says
-from tandem.terminal import EXIT_USAGE, Url, fail, local_url
+from tandem.terminal import EXIT_USAGE, Url, fail
 
 routing = typer.Typer(no_args_is_help=True, help="How a model's requests are spread over targets: show, set.")
 
@@ -65,7 +65,7 @@ MinAgreement = Annotated[
 @routing.command()
 def show(name: Name, url: Url = None, as_json: AsJson = False) -> None:
     """The policy that is in force."""
-    with Client(url or local_url()) as client, gateway_says():
+    with open_client(url) as client, gateway_says():
         _print(client.routing(name), as_json)
 
 
@@ -129,7 +129,7 @@ def set_(
         failover=failover or None,
         hedge=None if hedge is None else _given(after_ms=_after_ms(hedge), budget=hedge_budget),
     )
-    with Client(url or local_url(), admin_key(url)) as client, gateway_says():
+    with open_client(url) as client, gateway_says():
         _print(client.set_routing(name, wanted), as_json)
 
 

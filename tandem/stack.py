@@ -34,8 +34,14 @@ def read_settings() -> Settings:
 
 
 def endpoints(settings: Settings) -> Iterator[Endpoint]:
-    """Every port the stack listens on. Raises Problem for an address that is not host:port."""
+    """Every port the stack listens on. Raises Problem for settings that its workers cannot follow."""
     torch = settings.torch
+    for name, each in (("TORCH", torch), ("TF", settings.tf)):
+        if each.tls_ca:
+            raise Problem(
+                f"TANDEM_{name}__TLS_CA: the embedded stack's workers speak no TLS, nothing of theirs leaves this "
+                "machine. Unset it, or start the workers by themselves (docs/torch-worker.md, docs/tf-worker.md)."
+            )
     worker = host_and_port("TANDEM_TORCH__ADDRESS", torch.address)
     yield Endpoint("gateway HTTP", "TANDEM_HTTP__PORT", settings.http.host, settings.http.port)
     yield Endpoint("TorchServe gRPC inference", "TANDEM_TORCH__ADDRESS", *worker)
@@ -52,17 +58,20 @@ def endpoints(settings: Settings) -> Iterator[Endpoint]:
 
 
 def host_and_port(variable: str, address: str) -> tuple[str, int]:
-    """Split `host:port`. Raises Problem."""
+    """Split the one address of a worker. Raises Problem for several."""
+    if "," in address:
+        raise Problem(
+            f"{variable} names several workers, and the embedded stack starts one of each runtime: name one address. "
+            "Several are for a gateway of its own (`python -m gateway`), whose workers are started by others."
+        )
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise Problem(f"{variable}: {address!r} is not host:port, e.g. 127.0.0.1:7070.")
     return host, int(port)
 
 
 def gateway_url(settings: Settings) -> str:
     """Where a client on this machine finds the gateway."""
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.http.host, settings.http.host)  # noqa: S104
-    return f"http://{host}:{settings.http.port}"
+    return f"{'https' if settings.http.tls_certificate else 'http'}://{host}:{settings.http.port}"
 
 
 def lock_file(settings: Settings) -> Path:

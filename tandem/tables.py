@@ -21,6 +21,25 @@ _MOST_LABELS = 5
 """Of a picture's detections, that are named in a line."""
 
 
+def keys_table(keys: Sequence[Json], now: datetime) -> Table:
+    table = _table("name", "id", "rights", "rate", "made", "valid until")
+    for key in keys:
+        ends = None if key["expires"] is None else datetime.fromisoformat(key["expires"])
+        table.add_row(
+            key["name"],
+            key["id"],
+            ", ".join(sorted(key["rights"])),
+            key["rate"] or "",
+            moment(datetime.fromisoformat(key["created"])),
+            "for ever" if ends is None else f"[red]{moment(ends)}: expired[/]" if ends <= now else moment(ends),
+        )
+    return table
+
+
+def moment(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def predict_table() -> Table:
     return _table("image", "target", "prediction", "score", "also", "total ms")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from tandem.preflight import Problem
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
 
@@ -22,10 +25,17 @@ def console() -> Console:
 
 def local_url() -> str:
     """The address of the local stack's gateway. Ends the command where the settings are not valid."""
-    from tandem.stack import gateway_url, read_settings
+    from tandem.stack import gateway_url
+
+    return gateway_url(settings_here())
+
+
+def settings_here() -> Settings:
+    """The local stack's settings. Ends the command where they are not valid."""
+    from tandem.stack import read_settings
 
     try:
-        return gateway_url(read_settings())
+        return read_settings()
     except Problem as problem:
         fail(str(problem), EXIT_USAGE)
 

@@ -37,7 +37,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=int, default=0, help="that all workers of a model compute with; 0: one for each CPU"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument("--certificate", type=Path, help="PEM file: TLS for both gRPC ports, with --key")
+    parser.add_argument("--key", type=Path, help="PEM file (PKCS 8, no password) of the certificate's key")
+    given = parser.parse_args(arguments)
+    if (given.certificate is None) != (given.key is None):
+        parser.error("--certificate and --key belong together: give both or neither")
+    return given
 
 
 def say(line: str) -> None:
@@ -57,6 +62,18 @@ def find_archives(serving: Path) -> list[Archive]:
     if not archives:
         say(f"no archive in {serving}: TorchServe starts without a model")
     return archives
+
+
+def find_tls(certificate: Path | None, key: Path | None) -> config.Tls | None:
+    """Raises CannotStart for a file that cannot be read: TorchServe would only end with a traceback."""
+    if certificate is None or key is None:
+        return None
+    for path in (certificate, key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise CannotStart(f"{path} cannot be read: {error.strerror}") from error
+    return config.Tls(certificate.resolve(), key.resolve())
 
 
 def check_ports(host: str, ports: config.Ports) -> None:
@@ -99,13 +116,14 @@ def main() -> None:
         archives = find_archives(layout.serving)
         if layout.path_too_long:
             raise CannotStart(f"the path of --work-dir is too long for Unix sockets: {layout.work}")
+        tls = find_tls(given.certificate, given.key)
         check_ports(given.host, ports)
         command = config.java_command(layout, archives)
         # Archives that an earlier, killed TorchServe unpacked. The ports are free: it is not running any more.
         shutil.rmtree(layout.temporary, ignore_errors=True)
         layout.temporary.mkdir(parents=True)
         sizes = config.Sizes.of(archives)
-        layout.properties.write_text(config.properties(layout, given.host, ports, workers, sizes))
+        layout.properties.write_text(config.properties(layout, given.host, ports, workers, sizes, tls))
         os.chdir(layout.work)
         threads = given.threads or tuning.available_cpus()
         environment = config.environment(layout, os.environ, workers, threads, sizes)

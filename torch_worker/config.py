@@ -74,9 +74,16 @@ class Layout(NamedTuple):
         return len(os.fsencode(self.temporary / ".ts.sock.90000")) > _LONGEST_SOCKET_PATH
 
 
-def properties(layout: Layout, host: str, ports: Ports, workers: int, sizes: Sizes) -> str:
+class Tls(NamedTuple):
+    """PEM files, by absolute paths, of the certificate that the gRPC ports show and of its key (PKCS 8)."""
+
+    certificate: Path
+    key: Path
+
+
+def properties(layout: Layout, host: str, ports: Ports, workers: int, sizes: Sizes, tls: Tls | None = None) -> str:
     """The content of config.properties. `workers`, at least one, is for each model."""
-    values = {
+    values: dict[str, object] = {
         "inference_address": f"http://{host}:{ports.http}",
         "management_address": f"http://{host}:{ports.http_management}",
         "metrics_address": f"http://{host}:{ports.metrics}",
@@ -100,6 +107,8 @@ def properties(layout: Layout, host: str, ports: Ports, workers: int, sizes: Siz
         "metrics_config": _HERE / "metrics.yaml",
         "disable_system_metrics": "true",  # a Python process every minute
     }
+    if tls is not None:
+        values |= {"enable_grpc_ssl": "true", "certificate_file": tls.certificate, "private_key_file": tls.key}
     return "".join(f"{key}={value}\n" for key, value in values.items())
 
 

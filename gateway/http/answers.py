@@ -74,6 +74,49 @@ class PredictAnswer(_Answer):
     """Absent where the runtime that was asked first has answered."""
 
 
+_PREDICTED = {
+    "request_id": "0e5c8a2f",
+    "model": "digits",
+    "version": "1",
+    "runtime": "torch",
+    "results": [
+        {"image": {"width": 256, "height": 256}, "predictions": [{"class_id": 7, "label": "7", "score": 0.994215}]}
+    ],
+    "timing_ms": {
+        "receive": 0.7,
+        "decode": 1.1,
+        "preprocess": 0.3,
+        "queue": 0,
+        "rpc": 4.1,
+        "postprocess": 0.1,
+        "total": 6.3,
+    },
+    "worker": {"queue_ms": 1.2, "inference_ms": 1.6, "batch_size": 1},
+}
+_BOX = {"x1": 12.5, "y1": 40.0, "x2": 320.25, "y2": 239.88}
+PREDICT_EXAMPLES = {
+    "classes": {"value": _PREDICTED},
+    "boxes": {
+        "value": _PREDICTED
+        | {
+            "model": "shapes",
+            "results": [
+                {
+                    "image": {"width": 640, "height": 480},
+                    "predictions": [{"class_id": 2, "label": "car", "score": 0.871923, "box": _BOX}],
+                }
+            ],
+        }
+    },
+    "failover": {
+        "summary": "tf answered, because torch could not",
+        "value": {name: part for name, part in _PREDICTED.items() if name != "worker"}
+        | {"runtime": "tf", "failover": {"from": "torch", "code": "runtime_unavailable"}},
+    },
+}
+"""For the description of the API."""
+
+
 class RuntimeAnswer(_Answer):
     """One target's part of a comparison."""
 

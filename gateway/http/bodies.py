@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.deadline import Deadline
-from gateway.errors import BadRequest, ImageTooLarge, RequestTimeout, UnsupportedImage
+from gateway.errors import BadRequest, ImageTooLarge, RequestTimeout, TooManyImages, UnsupportedImage
 from gateway.http import multipart
 from gateway.settings import Settings
 from gateway.upload import Upload
 
 _PART = "image"
+_MAX_WORD = 100
+"""Letters that are said again of what the caller wrote: it may have been megabytes."""
 
 
 class JsonImage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    b64: str
+    b64: str = Field(json_schema_extra={"format": "byte"})
     """The bytes of one picture, base64 (RFC 4648)."""
 
 
@@ -31,21 +34,21 @@ class JsonImages(BaseModel):
     images: list[JsonImage]
 
 
-# For the API's description: FastAPI cannot read it off a handler that takes the body in three forms.
-REQUEST_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [_PART],
-                "properties": {_PART: {"type": "array", "items": {"type": "string", "format": "binary"}}},
-            }
-        },
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "application/json": {"schema": JsonImages.model_json_schema()},
-    },
-}
+_BYTES = {"type": "string", "format": "binary"}
+
+
+def request_body(max_images: int) -> dict[str, Any]:
+    """For the API's description: FastAPI cannot read it off a handler that takes the body in three forms."""
+    several = {"type": "array", "minItems": 1, "maxItems": max_images}
+    form = {"type": "object", "required": [_PART], "properties": {_PART: several | {"items": _BYTES}}}
+    json = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["images"],
+        "properties": {"images": several | {"items": JsonImage.model_json_schema()}},
+    }
+    schemas = {"multipart/form-data": form, "image/*": _BYTES, "application/json": json}
+    return {"required": True, "content": {media: {"schema": schema} for media, schema in schemas.items()}}
 
 
 async def read_images(request: Request, settings: Settings, deadline: Deadline, upload: Upload) -> None:
@@ -57,8 +60,8 @@ async def read_images(request: Request, settings: Settings, deadline: Deadline, 
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("multipart/form-data", "application/json") and not kind.startswith("image/"):
         raise UnsupportedImage(
-            f"The body's Content-Type is {kind or 'missing'}. Send multipart/form-data with parts named '{_PART}' "
-            "(curl -F image=@picture.jpg), image/* with the picture's bytes, or JSON."
+            f"The body's Content-Type is {kind[:_MAX_WORD] or 'missing'}. Send multipart/form-data with parts named "
+            f"'{_PART}' (curl -F image=@picture.jpg), image/* with the picture's bytes, or JSON."
         )
     async with deadline.guard():
         body = await _read_body(request, settings, upload)
@@ -67,7 +70,7 @@ async def read_images(request: Request, settings: Settings, deadline: Deadline, 
     if kind == "multipart/form-data":
         images = multipart.files_named(_PART, content_type, body, max_files=settings.limits.max_images)
     elif kind == "application/json":
-        images = _from_json(body)
+        images = _from_json(body, settings.limits.max_images)
     else:
         images = [body]
     if not all(images):
@@ -101,12 +104,16 @@ async def _read_body(request: Request, settings: Settings, upload: Upload) -> by
     return bytes(body)
 
 
-def _from_json(body: bytes) -> list[bytes]:
+def _from_json(body: bytes, max_images: int) -> list[bytes]:
+    # Each picture has one comma, two as a data URL. A value of two bytes takes up to a kilobyte once it is parsed, and
+    # all are before the model can count them: 20 MB of zeros took 10 GB.
+    if body.count(b",") > 2 * max_images:
+        raise TooManyImages(f"The JSON has more values than {max_images} images need. Send several requests.")
     try:
         images = JsonImages.model_validate_json(body).images
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
+        where = ".".join(map(str, first["loc"]))[:_MAX_WORD] or "the body"
         raise BadRequest(f'{where}: {first["msg"]}. Send {{"images": [{{"b64": "…"}}]}}.') from None
     if not images:
         raise BadRequest("The list of images is empty. Send a picture.")

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from evidence import document
 from evidence.document import Comparison
 from gateway.catalogue import Catalogue
-from gateway.errors import InvalidParameter
+from gateway.errors import DatabaseUnavailable, InvalidParameter, ModelNotFound, StatisticsUnavailable
 from gateway.evidence import Evidence
-from gateway.http.problems import PROBLEMS
+from gateway.http import problems
+from gateway.http.keys import Guard
 from gateway.policies import Policies
-from gateway.routing import Target
+from gateway.routing import TARGET_PATTERN, Target
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S = 366 * 86400
@@ -32,17 +33,24 @@ class ComparisonParameters(BaseModel):
         "1h",
         description="How far back to look at least, such as 15m, 1h or 7d. Counting starts at a multiple of that time, "
         "so that it stands still while the answer is asked for again: between one and two windows are looked at.",
+        json_schema_extra={"pattern": "^[0-9]{1,9}[smhd]$"},
     )
     since: str | None = Field(
         None,
+        json_schema_extra={"format": "date-time"},
         description="When to start instead, as ISO 8601 (2026-03-31T08:00:00Z; without an offset UTC).",
     )
     a: str | None = Field(
         None,
+        json_schema_extra={"pattern": TARGET_PATTERN},
         description="The first target: torch, tf, or either with a version, tf@2; without one its default version. By "
         "default both are those of the model's policy where that names two, else torch and tf.",
     )
-    b: str | None = Field(None, description="The second target. The same as the first: it against itself.")
+    b: str | None = Field(
+        None,
+        json_schema_extra={"pattern": TARGET_PATTERN},
+        description="The second target. The same as the first: it against itself.",
+    )
 
 
 class ComparisonRoutes:
@@ -52,14 +60,20 @@ class ComparisonRoutes:
         *,
         catalogue: Catalogue,
         policies: Policies,
+        guard: Guard,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._evidence = evidence
         self._catalogue = catalogue
         self._policies = policies
         self._now = now
-        self.router = router = APIRouter(responses=PROBLEMS)
-        router.add_api_route("/v1/comparison", self.compare, response_model=Comparison)
+        self.router = router = APIRouter(route_class=guard.needs("read"))
+        router.add_api_route(
+            "/v1/comparison",
+            self.compare,
+            response_model=Comparison,
+            responses=problems.answers(ModelNotFound, InvalidParameter, DatabaseUnavailable, StatisticsUnavailable),
+        )
 
     async def compare(self, parameters: Annotated[ComparisonParameters, Query()]) -> Comparison:
         """Which target is faster, by how much, how certain that is, and whether both agree: from the requests so far.

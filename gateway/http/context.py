@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import spans
+from gateway.http.security import SecurityHeaders
 from gateway.spans import Tracer
 from gateway.stages import STAGES, StageClock
 from gateway.worker_times import UNKNOWN, WorkerTimes
@@ -41,6 +42,8 @@ class RequestContext:
     """What lay under the error: for the log, never for the client."""
     facts: MutableMapping[str, Any] = field(default_factory=dict)
     """More for the log line: model, version, runtime."""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """More for the answer, whatever it is."""
 
     def server_timing(self) -> str:
         """The `Server-Timing` header (W3C Server Timing): milliseconds of each stage, of the worker's part of
@@ -64,11 +67,17 @@ class RequestContextMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, internal_error: Callable[[RequestContext], Response], tracer: Tracer | None = None
+        self,
+        app: ASGIApp,
+        internal_error: Callable[[RequestContext], Response],
+        tracer: Tracer | None = None,
+        *,
+        tls: bool = False,
     ) -> None:
         self._app = app
         self._internal_error = internal_error
         self._tracer = tracer
+        self._security = SecurityHeaders(tls=tls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,6 +85,7 @@ class RequestContextMiddleware:
             return
         context = RequestContext(_request_id(scope))
         scope.setdefault("state", {})["context"] = context
+        security = self._security.of(scope["path"])
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -86,6 +96,8 @@ class RequestContextMiddleware:
                     *message.get("headers", ()),
                     (b"x-request-id", context.request_id.encode()),
                     (b"server-timing", context.server_timing().encode()),
+                    *context.headers,
+                    *security,
                 ]
             await send(message)
 

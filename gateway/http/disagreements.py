@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from gateway.deadline import Deadline
 from gateway.disagreement_table import Disagreement
 from gateway.disagreements import Disagreements
-from gateway.http import accept, drawings
-from gateway.http.keys import require_admin
-from gateway.http.problems import PROBLEMS
+from gateway.errors import DatabaseUnavailable, DeadlineExceeded, DisagreementNotFound, InvalidParameter, NotAcceptable
+from gateway.http import accept, drawings, problems
+from gateway.http.keys import Guard
 from gateway.images.decode import media_type
 from gateway.settings import LimitSettings
 from gateway.threads import Threads
@@ -46,23 +46,30 @@ class ClearedAnswer(BaseModel):
 class DisagreementRoutes:
     """All of them need the admin key: pictures are private."""
 
-    def __init__(
-        self, disagreements: Disagreements, *, threads: Threads, limits: LimitSettings, admin_key: str
-    ) -> None:
+    def __init__(self, disagreements: Disagreements, *, threads: Threads, limits: LimitSettings, guard: Guard) -> None:
         """`threads`: where pictures are drawn."""
         self._disagreements = disagreements
         self._threads = threads
         self._limits = limits
-        self.router = router = APIRouter(responses=PROBLEMS, dependencies=[Depends(require_admin(admin_key))])
+        self.router = router = APIRouter(route_class=guard.needs("admin"))
         path = "/v1/disagreements"
-        router.add_api_route(path, self.newest, response_model=DisagreementsAnswer)
-        router.add_api_route(path, self.clear, methods=["DELETE"], response_model=ClearedAnswer)
+        of_all = (InvalidParameter, DatabaseUnavailable)
+        of_one = (*of_all, DisagreementNotFound)
+        router.add_api_route(path, self.newest, response_model=DisagreementsAnswer, responses=problems.answers(*of_all))
+        router.add_api_route(
+            path, self.clear, methods=["DELETE"], response_model=ClearedAnswer, responses=problems.answers(*of_all)
+        )
         as_picture = {"content": dict.fromkeys(accept.PICTURES, accept.PICTURE_SCHEMA)}
-        router.add_api_route(f"{path}/{{number}}", self.one, responses={200: {"model": Disagreement, **as_picture}})
+        router.add_api_route(
+            f"{path}/{{number}}",
+            self.one,
+            responses=problems.answers(*of_one, NotAcceptable, DeadlineExceeded)
+            | {200: {"model": Disagreement, **as_picture}},
+        )
         router.add_api_route(
             f"{path}/{{number}}/picture",
             self.picture,
-            responses={200: {"content": {"image/*": accept.PICTURE_SCHEMA}}},
+            responses=problems.answers(*of_one) | {200: {"content": {"image/*": accept.PICTURE_SCHEMA}}},
             response_class=Response,
         )
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 from fastapi import Path as PathParameter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from gateway.catalogue import Catalogue
-from gateway.http.keys import require_admin
+from gateway.errors import BadRequest, Conflict, InvalidParameter, JobNotFound, ModelNotFound
+from gateway.http import problems
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
-from gateway.http.problems import PROBLEMS
-from gateway.jobs import Job, Jobs
-from modelkit.request import AddRequest, VerifyRequest
+from gateway.job_files import Job
+from gateway.jobs import Jobs
+from modelkit.request import AddRequest, VerifyRequest, WholeNumber
 
 
 class VerifyBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    version: int | None = Field(None, ge=1)
+    version: WholeNumber | None = None
     """By default the default version."""
     samples: Path | None = None
     """A folder of pictures on the gateway's machine, besides the bundled photographs."""
@@ -42,14 +44,30 @@ class JobAnswer(BaseModel):
 class JobRoutes:
     """All of them need the admin key: sources are files of the gateway's machine, and a source may bring code along."""
 
-    def __init__(self, jobs: Jobs, *, catalogue: Catalogue, admin_key: str) -> None:
+    def __init__(self, jobs: Jobs, *, catalogue: Catalogue, guard: Guard) -> None:
         self._jobs = jobs
         self._catalogue = catalogue
-        self.router = router = APIRouter(responses=PROBLEMS, dependencies=[Depends(require_admin(admin_key))])
+        self.router = router = APIRouter(route_class=guard.needs("admin"))
         started = {"status_code": 202, "response_model": JobAnswer, "methods": ["POST"]}
-        router.add_api_route("/v1/models", self.add, **started)  # type: ignore[arg-type]
-        router.add_api_route("/v1/models/{model}/verify", self.verify, **started)  # type: ignore[arg-type]
-        router.add_api_route("/v1/jobs/{job}", self.job, response_model=JobAnswer)
+        refused = (BadRequest, Conflict, InvalidParameter)
+        router.add_api_route(
+            "/v1/models",
+            self.add,
+            responses=problems.answers(*refused),
+            **started,  # type: ignore[arg-type]
+        )
+        router.add_api_route(
+            "/v1/models/{model}/verify",
+            self.verify,
+            responses=problems.answers(*refused, ModelNotFound),
+            **started,  # type: ignore[arg-type]
+        )
+        router.add_api_route(
+            "/v1/jobs/{job}",
+            self.job,
+            response_model=JobAnswer,
+            responses=problems.answers(JobNotFound, InvalidParameter),
+        )
 
     async def add(self, request: AddRequest, response: Response) -> JobAnswer:
         """Make a package of a source on the gateway's machine, prove it, and put it into service."""

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict
 
 from gateway.catalogue import Catalogue
-from gateway.errors import Conflict, ModelNotFound
+from gateway.errors import BadRequest, Conflict, InvalidParameter, ModelNotFound
 from gateway.health import Health
-from gateway.http.keys import require_admin
+from gateway.http import problems
+from gateway.http.keys import Guard
 from gateway.http.model_answers import (
     ModelAnswer,
     ModelsAnswer,
@@ -24,50 +25,65 @@ from gateway.http.model_answers import (
     summary_of,
     version_state,
 )
-from gateway.http.problems import PROBLEMS
+from gateway.http.parameters import MAX_VERSION
 from gateway.runtimes.base import ModelRef
 from modelkit import lifecycle
+from modelkit.request import WholeNumber
 from modelkit.spec import RUNTIME_NAMES, ModelSpec, RuntimeName
 
 ModelParam = Annotated[str, Path(description="The model's name.", examples=["digits"])]
-VersionParam = Annotated[int, Path(description="The version's number.", ge=1, examples=[2])]
+VersionParam = Annotated[int, Path(description="The version's number.", ge=1, le=MAX_VERSION, examples=[2])]
 
 
 class DefaultBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    version: int = Field(ge=1)
+    version: WholeNumber
     """The version that is to answer requests which name none."""
 
 
 class ModelRoutes:
     """The API over the model store. Changes need the admin key."""
 
-    def __init__(self, store: FilePath, *, catalogue: Catalogue, health: Health, admin_key: str) -> None:
+    def __init__(self, store: FilePath, *, catalogue: Catalogue, health: Health, guard: Guard) -> None:
         self._store = store
         self._catalogue = catalogue
         self._health = health
 
-        self.router = router = APIRouter(responses=PROBLEMS)
-        admin = [Depends(require_admin(admin_key))]
-        router.add_api_route("/v1/models", self.models, response_model=ModelsAnswer)
-        router.add_api_route("/v1/models/{model}", self.model, response_model=ModelAnswer)
+        self.router = router = APIRouter(route_class=guard.needs("read"))
+        admin = guard.needs("admin")
+        changed = problems.answers(BadRequest, ModelNotFound, Conflict, InvalidParameter)
+        removed = problems.answers(ModelNotFound, Conflict, InvalidParameter)
+        router.add_api_route("/v1/models", self.models, response_model=ModelsAnswer, responses=problems.answers())
+        router.add_api_route(
+            "/v1/models/{model}",
+            self.model,
+            response_model=ModelAnswer,
+            responses=problems.answers(ModelNotFound, InvalidParameter),
+        )
         router.add_api_route(
             "/v1/models/{model}/default",
             self.set_default,
             methods=["PUT"],
             response_model=ModelAnswer,
-            dependencies=admin,
+            responses=changed,
+            route_class_override=admin,
         )
         router.add_api_route(
-            "/v1/models/{model}", self.remove, methods=["DELETE"], response_model=RemovedAnswer, dependencies=admin
+            "/v1/models/{model}",
+            self.remove,
+            methods=["DELETE"],
+            response_model=RemovedAnswer,
+            responses=removed,
+            route_class_override=admin,
         )
         router.add_api_route(
             "/v1/models/{model}/versions/{version}",
             self.remove_version,
             methods=["DELETE"],
             response_model=RemovedAnswer,
-            dependencies=admin,
+            responses=removed,
+            route_class_override=admin,
         )
 
     async def models(self) -> ModelsAnswer:

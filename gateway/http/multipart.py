@@ -26,7 +26,7 @@ class _Collector:
     def on_part_begin(self) -> None:
         self._parts += 1
         if self._parts > _MAX_PARTS:
-            raise BadRequest(f"The form has more than {_MAX_PARTS} parts. Send fewer.")
+            raise _too_many_parts()
         self._disposition = b""
         self._file = None
 
@@ -65,27 +65,34 @@ class _Collector:
         self.ended = True
 
 
+def _too_many_parts() -> BadRequest:
+    return BadRequest(f"The form has more than {_MAX_PARTS} parts. Send fewer.")
+
+
 def files_named(name: str, content_type: str, body: bytes, *, max_files: int) -> list[bytes]:
     """The content of each file named `name`, in order. Raises BadRequest, TooManyImages."""
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
         raise BadRequest("The Content-Type multipart/form-data names no boundary. Let the HTTP client set this header.")
+    # The parser stops at each, also where it then is none: millions of them would keep the event loop for seconds.
+    if body.count(b"\r\n--" + boundary) > _MAX_PARTS:
+        raise _too_many_parts()
     parts = _Collector(name, max_files)
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": parts.on_part_begin,
-            "on_header_field": parts.on_header_field,
-            "on_header_value": parts.on_header_value,
-            "on_header_end": parts.on_header_end,
-            "on_headers_finished": parts.on_headers_finished,
-            "on_part_data": parts.on_part_data,
-            "on_part_end": parts.on_part_end,
-            "on_end": parts.on_end,
-        },
-    )
     try:
+        parser = MultipartParser(  # which refuses a boundary that is too long
+            boundary,
+            {
+                "on_part_begin": parts.on_part_begin,
+                "on_header_field": parts.on_header_field,
+                "on_header_value": parts.on_header_value,
+                "on_header_end": parts.on_header_end,
+                "on_headers_finished": parts.on_headers_finished,
+                "on_part_data": parts.on_part_data,
+                "on_part_end": parts.on_part_end,
+                "on_end": parts.on_end,
+            },
+        )
         parser.write(body)
         parser.finalize()
     except ValueError as error:  # the base of python-multipart's errors

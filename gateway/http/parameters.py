@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from gateway.routing import Target, TargetPair
+from gateway.routing import PAIR_PATTERN, Target, TargetPair
+
+MAX_VERSION = 2**63 - 1
+"""What the runtimes' protocols have room for."""
 
 
 class InferenceParameters(BaseModel):
@@ -14,7 +17,9 @@ class InferenceParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int | None = Field(None, ge=1, description="The model's version; by default its default version.")
+    version: int | None = Field(
+        None, ge=1, le=MAX_VERSION, description="The model's version; by default its default version."
+    )
     top_k: int | None = Field(
         None,
         ge=1,
@@ -37,7 +42,7 @@ class CompareParameters(InferenceParameters):
     targets: Annotated[
         TargetPair,
         PlainValidator(TargetPair.parse),
-        WithJsonSchema({"type": "string", "examples": ["torch,tf", "torch@1,torch@2"]}),
+        WithJsonSchema({"type": "string", "pattern": PAIR_PATTERN, "examples": ["torch,tf", "torch@1,torch@2"]}),
     ] = Field(
         TargetPair(Target("torch"), Target("tf")),
         description="The two targets to compare, by default both runtimes. One with a version keeps it, whatever "

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from gateway import errors
 from gateway.errors import TandemError
@@ -54,6 +55,11 @@ KINDS: dict[type[TandemError], Kind] = {
 _COME_BACK = errors.Overload | errors.RuntimeUnavailable | errors.DatabaseUnavailable | errors.StatisticsUnavailable
 """These say when to try again."""
 
+_MAX_WORD = 100
+"""Letters that are said again of what the caller wrote: it may have been kilobytes."""
+_MAX_MISTAKES = 8
+"""Of the parameters, named in one answer."""
+
 
 class Problem(BaseModel):
     """The body of every answer that is not a success."""
@@ -68,10 +74,36 @@ class Problem(BaseModel):
     request_id: str
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "default": {"model": Problem, "description": "A problem, as application/problem+json (RFC 9457)."}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_RETRY_AFTER = {"description": "Seconds after which to try again.", "required": True, "schema": {"type": "integer"}}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"description": "How keys are sent.", "required": True, "schema": {"type": "string"}}},
+    429: {"Retry-After": _RETRY_AFTER},
+    503: {"Retry-After": _RETRY_AFTER},
 }
-"""What any route may answer instead, for the description of the API."""
+
+
+def answers(*expected: type[TandemError]) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer instead, for the description of the API; a fault of ours is always among it."""
+    said: dict[int, dict[str, str]] = {}
+    for error in expected:
+        said.setdefault(KINDS[error].status, {})[error.code] = KINDS[error].title
+    if 404 in said:  # a name with a slash in it is another path
+        said[404]["not_found"] = "No such route"
+    said[500] = {"internal_error": "Internal error"}
+    return {status: _described(status, titles) for status, titles in sorted(said.items())}
+
+
+def _described(status: int, titles: dict[str, str]) -> dict[str, Any]:
+    schema = {
+        "allOf": [{"$ref": f"#/components/schemas/{Problem.__name__}"}],
+        "properties": {"status": {"const": status}, "code": {"enum": list(titles)}},
+    }
+    return {
+        "description": "; ".join(f"`{code}`: {title}" for code, title in titles.items()) + ".",
+        "headers": _HEADERS.get(status, {}),
+        "content": {"application/problem+json": {"schema": schema}},
+    }
 
 
 def problem_of(error: TandemError, request_id: str) -> Problem:
@@ -89,11 +121,23 @@ def _response(problem: Problem, headers: dict[str, str] | None = None) -> Respon
     return Response(problem.model_dump_json(), problem.status, headers=headers, media_type="application/problem+json")
 
 
-def _said(kind: str, message: str) -> str:
-    """Pydantic's message, but for the one that says nothing to a caller."""
-    if kind == "extra_forbidden":
+def _said(error: dict[str, Any]) -> str:
+    """Pydantic's message, but for one that says nothing to a caller, and one that repeats what came."""
+    if error["type"] == "extra_forbidden":
         return "no such parameter here; /docs lists them"
-    return message.removeprefix("Value error, ")
+    if error["type"] == "union_tag_invalid":
+        return f"must be one of {error['ctx']['expected_tags']}"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _allowed(request: Request) -> str:
+    """The methods of the path, for `Allow` (RFC 9110, 10.2.1). Starlette names those of the first route of several."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(filter(takes, _METHODS))
 
 
 def internal_error(context: RequestContext) -> Response:
@@ -122,7 +166,9 @@ def install(app: FastAPI, metrics: Metrics) -> None:
 
     async def on_invalid_parameter(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        detail = "; ".join(f"{each['loc'][-1]}: {_said(each['type'], each['msg'])}" for each in error.errors())
+        detail = "; ".join(
+            f"{str(each['loc'][-1])[:_MAX_WORD]}: {_said(each)}" for each in error.errors()[:_MAX_MISTAKES]
+        )
         return await on_tandem_error(request, errors.InvalidParameter(f"{detail.removesuffix('.')}."))
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -131,12 +177,17 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         code, title = {
             404: ("not_found", "No such route"),
             405: ("method_not_allowed", "Method not allowed here"),
-        }.get(error.status_code, ("bad_request", str(error.detail)))
+        }.get(error.status_code, ("bad_request", KINDS[errors.BadRequest].title))
         context.code, context.detail = code, title
-        detail = f"{request.method} {request.url.path} is not part of this API. See /docs."
-        return _response(
-            _problem(error.status_code, code, title, detail, context.request_id), dict(error.headers or {})
+        detail = (
+            f"{error.detail}. /docs describes what this route takes."
+            if code == "bad_request"
+            else f"{request.method} {request.url.path[:_MAX_WORD]} is not part of this API. See /docs."
         )
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = _allowed(request)
+        return _response(_problem(error.status_code, code, title, detail, context.request_id), headers)
 
     app.add_exception_handler(TandemError, on_tandem_error)
     app.add_exception_handler(RequestValidationError, on_invalid_parameter)

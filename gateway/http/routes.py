@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from gateway import spans
+from gateway import errors, spans
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.errors import NotAcceptable
 from gateway.health import Health
-from gateway.http import accept, answers, drawings
-from gateway.http.bodies import REQUEST_BODY, read_images
+from gateway.http import accept, answers, drawings, problems
+from gateway.http.bodies import read_images, request_body
 from gateway.http.context import RequestContext, context_of
-from gateway.http.keys import require_admin
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam, version_states
 from gateway.http.parameters import CompareParameters, InferenceParameters, PredictParameters
 from gateway.http.presence import Presence
-from gateway.http.problems import PROBLEMS
 from gateway.inference import Question
 from gateway.metrics import Metrics
 from gateway.request_log import Origin
@@ -47,6 +47,22 @@ KeyHeader = Annotated[
 ]
 
 
+_INFERENCE = (
+    errors.BadRequest,
+    errors.ModelNotFound,
+    errors.NotAcceptable,
+    errors.RequestTimeout,
+    errors.ImageTooLarge,
+    errors.UnsupportedImage,
+    errors.InvalidParameter,
+    errors.TooManyImages,
+    errors.InvalidImage,
+    errors.Overloaded,
+    errors.DeadlineExceeded,
+)
+_RUNTIME = (errors.RuntimeFailed, errors.RuntimeUnavailable)
+
+
 class Routes:
     """The API over one service."""
 
@@ -59,7 +75,7 @@ class Routes:
         catalogue: Catalogue,
         health: Health,
         metrics: Metrics,
-        admin_key: str,
+        guard: Guard,
     ) -> None:
         self._settings = settings
         self._service = service
@@ -68,29 +84,47 @@ class Routes:
         self._health = health
         self._metrics = metrics
 
-        self.router = router = APIRouter(responses=PROBLEMS)
-        with_body = {"requestBody": REQUEST_BODY}
+        self.router = router = APIRouter()
+        predicts = guard.needs("predict")
+        with_body = {"requestBody": request_body(settings.limits.max_images)}
         as_picture = {"content": dict.fromkeys(accept.PICTURES, accept.PICTURE_SCHEMA)}
+        examples = {"application/json": {"examples": answers.PREDICT_EXAMPLES}}
+        predicted = {"model": answers.PredictAnswer, "content": as_picture["content"] | examples}
         router.add_api_route(
             "/v1/models/{model}/predict",
             self.predict,
             methods=["POST"],
-            responses={200: {"model": answers.PredictAnswer, **as_picture}},
+            responses=problems.answers(*_INFERENCE, *_RUNTIME) | {200: predicted},
             openapi_extra=with_body,
+            route_class_override=predicts,
         )
         router.add_api_route(
             "/v1/models/{model}/compare",
             self.compare,
             methods=["POST"],
-            responses={200: {"model": answers.CompareAnswer, **as_picture}},
+            responses=problems.answers(*_INFERENCE) | {200: {"model": answers.CompareAnswer, **as_picture}},
             openapi_extra=with_body,
+            route_class_override=predicts,
         )
-        router.add_api_route("/v1/settings", self.effective_settings, dependencies=[Depends(require_admin(admin_key))])
-        router.add_api_route("/livez", self.live, response_model=answers.LiveAnswer)
-        router.add_api_route("/readyz", self.ready, responses={200: {"model": answers.ReadyAnswer}})
+        router.add_api_route(
+            "/v1/settings",
+            self.effective_settings,
+            responses=problems.answers(),
+            route_class_override=guard.needs("admin"),
+        )
+        router.add_api_route("/livez", self.live, response_model=answers.LiveAnswer, responses=problems.answers())
+        ready = {"model": answers.ReadyAnswer}
+        router.add_api_route("/readyz", self.ready, responses=problems.answers() | {200: ready, 503: ready})
         for path, probe in (("/livez", self.live), ("/readyz", self.ready)):  # load balancers ask for the head alone
             router.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
-        router.add_api_route("/metrics", self.prometheus)
+        in_text = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
+        router.add_api_route(
+            "/metrics",
+            self.prometheus,
+            response_class=Response,
+            responses=problems.answers() | {200: {"content": in_text}},
+            route_class_override=guard.needs("read"),
+        )
 
     async def predict(
         self,
@@ -209,7 +243,10 @@ class Routes:
             encode, media = choose_encoder(request.headers.get("accept", ""))
         except TypeError:  # how the library takes a version that is no number
             encode, media = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
-        return Response(encode(self._metrics.registry), media_type=media)
+        exposed = self._metrics.exposed
+        # The files of all processes are read and added up, which takes a while.
+        said = await asyncio.to_thread(encode, exposed) if self._metrics.shared else encode(exposed)
+        return Response(said, media_type=media)
 
     def _question(
         self,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body
 from pydantic import BaseModel, Field
 
-from gateway.errors import DatabaseUnavailable
-from gateway.http.keys import require_admin
+from gateway.errors import BadRequest, Conflict, DatabaseUnavailable, InvalidParameter, ModelNotFound
+from gateway.http import problems
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
-from gateway.http.problems import PROBLEMS
 from gateway.policies import Kept, Policies
 from gateway.progress import Action
 from gateway.router import Router
@@ -118,18 +118,24 @@ _EXAMPLES = {
 class RoutingRoutes:
     """The API over the policies. Changes need the admin key."""
 
-    def __init__(self, routing: Router, policies: Policies, *, admin_key: str) -> None:
+    def __init__(self, routing: Router, policies: Policies, *, guard: Guard) -> None:
         self._routing = routing
         self._policies = policies
-        self.router = router = APIRouter(responses=PROBLEMS)
+        self.router = router = APIRouter(route_class=guard.needs("read"))
         path = "/v1/models/{model}/routing"
-        router.add_api_route(path, self.show, response_model=PolicyInForce)
+        router.add_api_route(
+            path,
+            self.show,
+            response_model=PolicyInForce,
+            responses=problems.answers(ModelNotFound, InvalidParameter),
+        )
         router.add_api_route(
             path,
             self.set,
             methods=["PUT"],
             response_model=PolicyInForce,
-            dependencies=[Depends(require_admin(admin_key))],
+            responses=problems.answers(BadRequest, ModelNotFound, Conflict, InvalidParameter, DatabaseUnavailable),
+            route_class_override=guard.needs("admin"),
         )
 
     async def show(self, model: ModelParam) -> PolicyInForce:

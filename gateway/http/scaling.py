@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
-from gateway.http.keys import require_admin
+from gateway.errors import (
+    BadRequest,
+    Conflict,
+    DeadlineExceeded,
+    InvalidParameter,
+    ModelNotFound,
+    RuntimeFailed,
+    RuntimeUnavailable,
+)
+from gateway.http import problems
+from gateway.http.keys import Guard
 from gateway.http.models import ModelParam
-from gateway.http.problems import PROBLEMS
 from gateway.runtimes.base import ModelRef, Runtime
+from modelkit.request import WholeNumber
 from modelkit.spec import RuntimeName
 
 _TIMEOUT_MS = 80_000
@@ -24,9 +34,9 @@ class ScaleBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     runtime: RuntimeName
-    replicas: int = Field(ge=1, le=64)
+    replicas: WholeNumber = Field(le=64)
     """Batches of the model that each worker of the runtime computes at once."""
-    version: int | None = Field(None, ge=1)
+    version: WholeNumber | None = None
     """The version to scale; null: the default."""
 
 
@@ -40,16 +50,24 @@ class ScaleAnswer(BaseModel):
 
 
 class ScalingRoutes:
-    def __init__(self, runtimes: Mapping[RuntimeName, Runtime], *, catalogue: Catalogue, admin_key: str) -> None:
+    def __init__(self, runtimes: Mapping[RuntimeName, Runtime], *, catalogue: Catalogue, guard: Guard) -> None:
         self._runtimes = runtimes
         self._catalogue = catalogue
-        self.router = APIRouter(responses=PROBLEMS)
+        self.router = APIRouter(route_class=guard.needs("admin"))
         self.router.add_api_route(
             "/v1/models/{model}/scale",
             self.scale,
             methods=["PUT"],
             response_model=ScaleAnswer,
-            dependencies=[Depends(require_admin(admin_key))],
+            responses=problems.answers(
+                BadRequest,
+                ModelNotFound,
+                Conflict,
+                InvalidParameter,
+                RuntimeFailed,
+                RuntimeUnavailable,
+                DeadlineExceeded,
+            ),
         )
 
     async def scale(self, model: ModelParam, body: ScaleBody) -> ScaleAnswer:

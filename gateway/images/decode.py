@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from gateway.errors import ImageTooLarge, InvalidImage, UnsupportedImage
+from gateway.images.essence import bmp, gif, jpeg, png, tiff, webp
+from gateway.images.essence.base import Essence, corrupt
 
-# The pixel limit is checked here, before decoding, for every format alike; Pillow's own would only warn.
+# The pixel limit is checked here, before Pillow sees the file, for every format alike; Pillow's own would only warn.
 Image.MAX_IMAGE_PIXELS = None
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _FORMAT_NAMES = "JPEG, PNG, WebP, BMP, GIF or TIFF"
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"II*\x00", b"MM\x00*")
+_ORIENTATION = "orientation"
+"""Where an opened picture's `info` has it: no file's own entries get there."""
 
-_EXIF_ORIENTATION = 0x0112
 # EXIF 2.3, 4.6.4 A: where the first row and column of the stored picture lie, and what puts it upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,16 +42,8 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
 
 def open_picture(data: bytes, *, max_pixels: int) -> Image.Image:
     """Read the header alone: the size is known, no pixel is decoded. Raises as `decode`."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        if data.startswith(_SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
-            raise _corrupt() from None
-        raise UnsupportedImage(f"The upload is not a picture we read. Send {_FORMAT_NAMES}.") from None
-    except Exception as error:  # Pillow raises whatever its plug-ins do on a corrupt header
-        raise _corrupt() from error
-
-    width, height = image.size
+    essence = _essence(data)
+    width, height = essence.size
     if width * height > max_pixels:
         raise ImageTooLarge(
             f"The picture has {width} × {height} = {width * height:,} pixels, over the limit of {max_pixels:,}. "
@@ -58,38 +51,49 @@ def open_picture(data: bytes, *, max_pixels: int) -> Image.Image:
         )
     if width == 0 or height == 0:
         raise InvalidImage("The picture has no pixels.")
+    try:
+        image = Image.open(io.BytesIO(essence.data), formats=(essence.form,))
+    except Exception as error:  # Pillow raises whatever its plug-ins do on a corrupt header
+        raise corrupt() from error
+    if image.size != essence.size:  # what was checked is what is decoded
+        raise corrupt()
+    image.info[_ORIENTATION] = essence.orientation
     return image
 
 
 def pixels_of(image: Image.Image) -> Image.Image:
     """What `decode` makes of a picture that `open_picture` has opened. Raises UnsupportedImage, InvalidImage."""
+    upright = _UPRIGHT.get(image.info[_ORIENTATION])
     try:
         image.load()
-        upright = _UPRIGHT.get(_orientation(image) or 1)
         rgb = _to_rgb(image)
     except UnsupportedImage:
         raise
     except Exception as error:  # as above
-        raise _corrupt() from error
+        raise corrupt() from error
     return rgb if upright is None else rgb.transpose(upright)
 
 
 def media_type(data: bytes) -> str:
     """Of a picture that `decode` reads, e.g. `image/png`."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return Image.MIME[str(image.format)]
+    return f"image/{_essence(data).form.lower()}"
 
 
-def _corrupt() -> InvalidImage:
-    return InvalidImage("The picture is truncated or corrupt: it could not be decoded. Send the whole file.")
-
-
-def _orientation(image: Image.Image) -> int | None:
-    try:
-        orientation: int | None = image.getexif().get(_EXIF_ORIENTATION)
-        return orientation
-    except Exception:  # as above. A damaged EXIF block says nothing of the pixels: take them as they are stored
-        return None
+def _essence(data: bytes) -> Essence:
+    """Raises UnsupportedImage, InvalidImage."""
+    if data.startswith(jpeg.SIGNATURE):
+        return jpeg.essence(data)
+    if data.startswith(png.SIGNATURE):
+        return png.essence(data)
+    if webp.is_webp(data):
+        return webp.essence(data)
+    if data.startswith(gif.SIGNATURES):
+        return gif.essence(data)
+    if data.startswith(tiff.SIGNATURES):
+        return tiff.essence(data)
+    if data.startswith(bmp.SIGNATURE):
+        return bmp.essence(data)
+    raise UnsupportedImage(f"The upload is not a picture we read. Send {_FORMAT_NAMES}.")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

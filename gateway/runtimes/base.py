@@ -55,6 +55,8 @@ class ModelStatus:
     worker runs and does not have it: it was never told of it, or has unloaded it."""
     reason: str | None = None
     """Why it is not ready, in a sentence."""
+    hung: bool = False
+    """Whether whoever has it is there and says nothing: once that one speaks again, it is as warm as it was."""
 
 
 class Runtime(Protocol):
@@ -77,7 +79,7 @@ class Runtime(Protocol):
         ...
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
-        """Never raises for a worker's fault: that is a status."""
+        """Never raises for a worker's fault: that is a status. But it raises DeadlineExceeded where nothing is said."""
         ...
 
     async def load(self, model: ModelRef, *, deadline: Deadline) -> None:

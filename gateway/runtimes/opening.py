@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from gateway.metrics import Metrics
+from gateway.runtimes import tls
+from gateway.runtimes.addresses import Addresses
 from gateway.runtimes.base import Runtime
+from gateway.runtimes.promise import SpecOf
 from gateway.runtimes.replicas import Replicas
 from gateway.runtimes.tf import TfRuntime
 from gateway.runtimes.torch import TorchRuntime
-from gateway.settings import Settings
+from gateway.settings import Settings, TfSettings, TorchSettings
 from modelkit.spec import RuntimeName
 
 
-def open_runtimes(settings: Settings, metrics: Metrics) -> dict[RuntimeName, Runtime]:
+def open_runtimes(settings: Settings, metrics: Metrics, spec_of: SpecOf) -> dict[RuntimeName, Runtime]:
     """Both runtimes, by name. Call it where an event loop runs."""
     requests = settings.warm_up_requests
 
-    def torch(host: str) -> Runtime:
-        return TorchRuntime(settings.torch.at(host))
+    def torch(worker: TorchSettings) -> Runtime:
+        return TorchRuntime(worker, tls.read("torch", worker))
 
-    def tf(host: str) -> Runtime:
-        return TfRuntime(settings.tf.at(host), settings.serving / "tf")
+    def tf(worker: TfSettings) -> Runtime:
+        return TfRuntime(worker, settings.serving / "tf", tls.read("tf", worker))
 
     return {
-        "torch": Replicas("torch", settings.torch.host, torch, warm_up_requests=requests, metrics=metrics),
-        "tf": Replicas("tf", settings.tf.host, tf, warm_up_requests=requests, metrics=metrics),
+        "torch": Replicas(
+            "torch",
+            Addresses(settings.torch),
+            torch,
+            spec_of=spec_of,
+            warm_up_requests=requests,
+            metrics=metrics,
+        ),
+        "tf": Replicas("tf", Addresses(settings.tf), tf, spec_of=spec_of, warm_up_requests=requests, metrics=metrics),
     }

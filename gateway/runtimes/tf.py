@@ -15,7 +15,8 @@ from gateway.deadline import Deadline
 from gateway.errors import Conflict, DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
 from gateway.runtimes.base import ModelRef, ModelStatus, Output
-from gateway.runtimes.channel import open_channel, traced
+from gateway.runtimes.channel import open_channel, traced, unary
+from gateway.runtimes.tls import Tls
 from gateway.settings import TfSettings
 from modelkit.spec import RuntimeName
 from proto import methods
@@ -31,13 +32,14 @@ class TfRuntime:
     name: RuntimeName = "tf"
     replicas = 1
 
-    def __init__(self, settings: TfSettings, view: Path) -> None:
-        """`view`: the folder of the serving view that the server reads, with its list of models."""
+    def __init__(self, settings: TfSettings, view: Path, tls: Tls | None = None) -> None:
+        """`settings` with one address. `view`: the folder of the serving view that the server reads, with its list of
+        models."""
         self._view = view.resolve()  # as its list of models has it
-        self._channel = open_channel(settings.address)
+        self._channel = open_channel(settings.address, tls)
         self._predict = traced(methods.PREDICT, self._channel, settings.address)
-        self._get_status = methods.GET_MODEL_STATUS.on(self._channel)
-        self._reload = methods.HANDLE_RELOAD_CONFIG.on(self._channel)
+        self._get_status = unary(methods.GET_MODEL_STATUS, self._channel)
+        self._reload = unary(methods.HANDLE_RELOAD_CONFIG, self._channel)
 
     def allows(self, model: ModelRef) -> bool:  # noqa: ARG002
         return True  # one worker by itself has no circuit
@@ -53,10 +55,12 @@ class TfRuntime:
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
         request = tfs.GetModelStatusRequest(model_spec=_model_spec(model))
         try:
-            response = await self._get_status(request, timeout=deadline.remaining_s())
+            response = await self._get_status(request, deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 return _absent(model)
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise translate(model, error) from error
             return ModelStatus("unavailable", f"TensorFlow Serving cannot be reached: {error.details()}")
         return from_status(model, response, self._view)
 
@@ -88,7 +92,7 @@ class TfRuntime:
     async def _send(self, model: ModelRef, config: tfs.ModelServerConfig, deadline: Deadline) -> None:
         """Raises RuntimeFault. A model of the list that cannot be loaded is no fault here: `status` tells which."""
         try:
-            await self._reload(tfs.ReloadConfigRequest(config=config), timeout=deadline.remaining_s())
+            await self._reload(tfs.ReloadConfigRequest(config=config), deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise translate(model, error) from error
@@ -157,8 +161,12 @@ def translate(model: ModelRef, error: grpc.aio.AioRpcError, *, late: bool = Fals
             return DeadlineExceeded("TensorFlow Serving did not answer before the deadline.")
         case grpc.StatusCode.UNAVAILABLE:  # not reachable, or its batching queue is full
             return RuntimeUnavailable("TensorFlow Serving cannot take requests now. Try again later.")
+        case grpc.StatusCode.CANCELLED:  # not by this end: so are calls that come while it stops
+            return RuntimeUnavailable("TensorFlow Serving stopped before it answered. Try again later.")
         case grpc.StatusCode.NOT_FOUND:  # the gateway knows this version: the server does not have it loaded
             return RuntimeUnavailable(f"TensorFlow Serving does not have {model} loaded. See /readyz for the reason.")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in (error.details() or ""):  # said by this end
+            return RuntimeFailed("TensorFlow Serving's answer is larger than any that is taken.")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:  # the request expired in its batching queue
             return RuntimeUnavailable("TensorFlow Serving has too much to do. Try again later.")
         case code:
@@ -173,17 +181,23 @@ def _model_spec(model: ModelRef) -> tfs.ModelSpec:
 
 def _to_array(name: str, tensor: tf.TensorProto) -> NDArray[np.float32]:
     if tensor.dtype != tf.DT_FLOAT:
-        raise RuntimeFailed(f"TensorFlow Serving's output {name!r} is {tf.DataType.Name(tensor.dtype)}, not DT_FLOAT.")
+        known = tensor.dtype in tf.DataType.values()
+        kind = tf.DataType.Name(tensor.dtype) if known else f"of the unknown type {tensor.dtype}"
+        raise RuntimeFailed(f"TensorFlow Serving's output {name[:100]!r} is {kind}, not DT_FLOAT.")
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
-    # The real server fills float_val; tensor_content is as valid and what others send.
-    values = (
-        np.frombuffer(tensor.tensor_content, dtype="<f4")
-        if tensor.tensor_content
-        else np.array(tensor.float_val, dtype=np.float32)
-    )
-    size = int(np.prod(shape))
-    if values.size == 1 and size > 1:
-        return np.full(shape, values[0], dtype=np.float32)  # a constant tensor is sent as its one value
-    if values.size != size:
-        raise RuntimeFailed(f"TensorFlow Serving's output {name!r} has {values.size} values for the shape {shape}.")
-    return values.reshape(shape)
+    try:
+        # The real server fills float_val; tensor_content is as valid and what others send.
+        values = (
+            np.frombuffer(tensor.tensor_content, dtype="<f4")
+            if tensor.tensor_content
+            else np.array(tensor.float_val, dtype=np.float32)
+        )
+        if min(shape, default=0) < 0:
+            raise ValueError("a negative size")
+        if values.size == 1:
+            return np.broadcast_to(values.reshape(()), shape)  # a constant is sent as its one value
+        return values.reshape(shape)
+    except ValueError as error:
+        raise RuntimeFailed(
+            f"TensorFlow Serving's output {name[:100]!r} has not as many values as its shape {list(shape[:10])} takes."
+        ) from error

@@ -22,7 +22,8 @@ from gateway.deadline import Deadline
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeFault, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor
 from gateway.runtimes.base import ModelRef, ModelStatus, Output
-from gateway.runtimes.channel import open_channel, traced
+from gateway.runtimes.channel import open_channel, traced, unary
+from gateway.runtimes.tls import Tls
 from gateway.settings import TorchSettings
 from modelkit.spec import RuntimeName
 from proto import methods
@@ -34,15 +35,16 @@ class TorchRuntime:
     name: RuntimeName = "torch"
     replicas = 1
 
-    def __init__(self, settings: TorchSettings) -> None:
-        self._channel = open_channel(settings.address)
-        self._management_channel = open_channel(settings.management_address)
+    def __init__(self, settings: TorchSettings, tls: Tls | None = None) -> None:
+        """`settings` with one address."""
+        self._channel = open_channel(settings.address, tls)
+        self._management_channel = open_channel(settings.management_address, tls)
         self._predictions = traced(methods.PREDICTIONS, self._channel, settings.address)
-        self._describe = methods.DESCRIBE_MODEL.on(self._management_channel)
-        self._register = methods.REGISTER_MODEL.on(self._management_channel)
-        self._unregister = methods.UNREGISTER_MODEL.on(self._management_channel)
-        self._set_default = methods.SET_DEFAULT.on(self._management_channel)
-        self._scale = methods.SCALE_WORKER.on(self._management_channel)
+        self._describe = unary(methods.DESCRIBE_MODEL, self._management_channel)
+        self._register = unary(methods.REGISTER_MODEL, self._management_channel)
+        self._unregister = unary(methods.UNREGISTER_MODEL, self._management_channel)
+        self._set_default = unary(methods.SET_DEFAULT, self._management_channel)
+        self._scale = unary(methods.SCALE_WORKER, self._management_channel)
         self._loaded: dict[ModelRef, frozenset[int]] = {}
 
     def allows(self, model: ModelRef) -> bool:  # noqa: ARG002
@@ -59,8 +61,7 @@ class TorchRuntime:
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
         try:
-            description = await self._description(model, customized=False, deadline=deadline)
-            workers = ready_workers(description)
+            workers = ready_workers(await self._description(model, customized=False, deadline=deadline))
             if not workers:
                 return ModelStatus("loading", f"TorchServe is starting the workers of {model}.")
             if self._loaded.get(model) != workers:
@@ -73,6 +74,8 @@ class TorchRuntime:
         except grpc.aio.AioRpcError as error:
             if _not_found(error):
                 return ModelStatus("absent", f"TorchServe does not have {model}.")
+            if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise translate(model, error) from error
             return ModelStatus("unavailable", f"TorchServe cannot be reached: {error.details()}")
         return ModelStatus("ready")
 
@@ -83,7 +86,7 @@ class TorchRuntime:
             if str(model.version) in await self._versions(model, deadline):
                 return
             try:
-                await self._register(request, timeout=deadline.remaining_s())
+                await self._register(request, deadline.remaining_s())
             except grpc.aio.AioRpcError:
                 if str(model.version) not in await self._versions(model, deadline):
                     raise
@@ -91,7 +94,7 @@ class TorchRuntime:
             if str(model.version) not in await self._versions(model, deadline):
                 # It takes any file, calls what it cannot read version 1.0, and tries to start that again and again.
                 damaged = management.UnregisterModelRequest(model_name=model.name, model_version="1.0")
-                await self._unregister(damaged, timeout=deadline.remaining_s())
+                await self._unregister(damaged, deadline.remaining_s())
                 raise RuntimeFailed(
                     f"TorchServe cannot read {_archive(model)}: it is damaged. Remove {model} and add it again."
                 )
@@ -107,9 +110,9 @@ class TorchRuntime:
             # It does not let its own default version go while there are others. Nothing of ours asks for that default.
             if others := [version for version in versions if version != str(model.version)]:
                 request = management.SetDefaultRequest(model_name=model.name, model_version=others[-1])
-                await self._set_default(request, timeout=deadline.remaining_s())
+                await self._set_default(request, deadline.remaining_s())
             gone = management.UnregisterModelRequest(model_name=model.name, model_version=str(model.version))
-            await self._unregister(gone, timeout=deadline.remaining_s())
+            await self._unregister(gone, deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
             if not _not_found(error):
                 raise management_fault(model, error) from error
@@ -123,7 +126,7 @@ class TorchRuntime:
             synchronous=True,  # the answer comes when the new processes have loaded the model
         )
         try:
-            await self._scale(request, timeout=deadline.remaining_s())
+            await self._scale(request, deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
             if _not_found(error):
                 raise RuntimeUnavailable(f"TorchServe does not have {model}. See /readyz for the reason.") from error
@@ -133,20 +136,18 @@ class TorchRuntime:
         """Every version that TorchServe has of the model."""
         request = management.DescribeModelRequest(model_name=model.name, model_version="all")
         try:
-            response = await self._describe(request, timeout=deadline.remaining_s())
+            response = await self._describe(request, deadline.remaining_s())
         except grpc.aio.AioRpcError as error:
             if _not_found(error):
                 return []
             raise
-        return [str(each["modelVersion"]) for each in json.loads(response.msg)]
+        return [str(each.get("modelVersion")) for each in _descriptions(response)]
 
     async def _description(self, model: ModelRef, *, customized: bool, deadline: Deadline) -> dict[str, Any]:
         request = management.DescribeModelRequest(
             model_name=model.name, model_version=str(model.version), customized=customized
         )
-        response = await self._describe(request, timeout=deadline.remaining_s())
-        description: dict[str, Any] = json.loads(response.msg)[0]
-        return description
+        return _descriptions(await self._describe(request, deadline.remaining_s()))[0]
 
     async def close(self) -> None:
         await self._channel.close(grace=None)
@@ -170,47 +171,72 @@ def from_response(model: ModelRef, response: inference.PredictionResponse, *, rp
     buffer = response.prediction
     try:
         metadata = _metadata(buffer)
-        batch = int(metadata["batch_size"]) if "batch_size" in metadata else None
-        inference_s = _seconds(metadata, "inference_ms")
-        queue_s = _seconds(metadata, "queue_ms")
         tensors = safetensors.numpy.load(buffer)
-    except (ValueError, KeyError, struct.error, safetensors.SafetensorError) as error:
-        raise RuntimeFailed(f"TorchServe's answer is not a safetensors buffer: {error}") from error
+    except (ValueError, KeyError, struct.error, RecursionError, safetensors.SafetensorError) as error:
+        raise RuntimeFailed(f"TorchServe's answer is not a safetensors buffer: {str(error)[:200]}") from error
     if (message := metadata.get("error")) is None:
+        batch, queue_s, inference_s = (
+            _batch(metadata),
+            _seconds(metadata, "queue_ms"),
+            _seconds(metadata, "inference_ms"),
+        )
         if queue_s is not None and inference_s is not None:
             # By the clocks of two machines, which may differ: it cannot have waited for longer than the call took.
             queue_s = min(queue_s, max(0.0, rpc_s - inference_s))
         return Output(tensors, batch, queue_s=queue_s, inference_s=inference_s)
     if metadata.get("code") == "model_not_loaded":
         raise RuntimeUnavailable(f"TorchServe could not load {model}. See /readyz for the reason.")
-    raise RuntimeFailed(f"TorchServe failed: {message}")
+    raise RuntimeFailed(f"TorchServe failed: {str(message)[:500]}")
 
 
-def _metadata(buffer: bytes) -> dict[str, str]:
+def _metadata(buffer: bytes) -> Mapping[str, object]:
     # Format: 8 bytes, little endian, the length of a JSON header; the header; the tensors. The library's reader of
     # buffers drops the header's __metadata__. https://huggingface.co/docs/safetensors/index#format
     (length,) = struct.unpack_from("<Q", buffer)
-    metadata: dict[str, str] = json.loads(buffer[8 : 8 + length]).get("__metadata__", {})
+    header = json.loads(buffer[8 : 8 + length])
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict):
+        raise ValueError("its header is no object, or has no object as its metadata")
     return metadata
 
 
-def _seconds(metadata: Mapping[str, str], name: str) -> float | None:
+def _batch(metadata: Mapping[str, object]) -> int | None:
+    """Pictures in the batch, as the handler says; None where it says nothing, or no number."""
+    said = str(metadata.get("batch_size"))
+    return int(said) if said.isdecimal() and len(said) < 10 else None
+
+
+def _seconds(metadata: Mapping[str, object], name: str) -> float | None:
     """What the handler says in milliseconds; None where it says nothing, or no time: that fails no answer."""
     try:
-        seconds = float(metadata[name]) / 1000
+        seconds = float(str(metadata[name])) / 1000
     except (KeyError, ValueError):
         return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
+def _descriptions(response: management.ManagementResponse) -> list[dict[str, Any]]:
+    """DescribeModel's answer, one of each version, at least one. Raises RuntimeFailed for anything else."""
+    try:
+        said = json.loads(response.msg)
+    except (ValueError, RecursionError) as error:
+        raise RuntimeFailed("TorchServe's description of a model is no JSON.") from error
+    if not isinstance(said, list) or not said or not all(isinstance(each, dict) for each in said):
+        raise RuntimeFailed("TorchServe's description of a model is not one.")
+    return said
+
+
 def ready_workers(description: dict[str, Any]) -> frozenset[int]:
     """Process ids of the workers that TorchServe's DescribeModel calls ready."""
-    return frozenset(worker["pid"] for worker in description["workers"] if worker["status"] == "READY")
+    workers = [each for each in description.get("workers") or () if isinstance(each, dict)]
+    return frozenset(each.get("pid", 0) for each in workers if each.get("status") == "READY")
 
 
 def handler_status(model: ModelRef, description: dict[str, Any]) -> ModelStatus:
     """What the handler itself says, in DescribeModel's `customizedMetadata`."""
-    said = description.get("customizedMetadata") or {}
+    said = description.get("customizedMetadata")
+    if not isinstance(said, dict):
+        said = {}
     if said.get("state") == "ready":
         return ModelStatus("ready")
     return ModelStatus(

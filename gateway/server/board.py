@@ -35,4 +35,5 @@ class Board:
 
     def fewest(self, connections: int) -> bool:
         """Whether no other process has fewer."""
-        return all(connections <= others for (others,) in _SLOT.iter_unpack(self._memory))
+        counts = enumerate(_SLOT.iter_unpack(self._memory))
+        return all(connections <= others for slot, (others,) in counts if slot != self._own)

@@ -107,6 +107,8 @@ class Connection(HttpToolsProtocol):
         self._in_body = False
         self._body_bytes = 0
         self._framing_bytes = 0
+        self._new_body = False
+        """Whether a body began in what came last."""
         self._deaf = False
         self._lost = False
         self._surplus = False
@@ -130,7 +132,8 @@ class Connection(HttpToolsProtocol):
         if self._deaf:
             return
         self._unset_keepalive_if_required()
-        in_head, body_before = self._head_since_s is not None, self._body_bytes
+        in_head, body_before, in_body = self._head_since_s is not None, self._body_bytes, self._in_body
+        self._new_body = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -145,7 +148,7 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data) if in_head else 0
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
-        elif self._in_body:
+        elif in_body and self._in_body and not self._new_body:  # else there may be much of another request in it
             self._framing_bytes += len(data) - (self._body_bytes - body_before)
             if self._framing_bytes > _MAX_FRAMING_BYTES + self._body_bytes:
                 self._refuse(BadRequest("The body is mostly framing. Send larger chunks, or a Content-Length."))
@@ -176,9 +179,10 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._wrong = BadRequest("Too many requests are sent without waiting for the answers.")
             raise self._wrong
+        super().on_headers_complete()
         self._in_body = True
         self._body_bytes = self._framing_bytes = 0
-        super().on_headers_complete()
+        self._new_body = True
         if self.server_state.draining_since_s is not None:
             self.cycle.keep_alive = False
 

@@ -6,7 +6,6 @@ import asyncio
 import ctypes
 import errno
 import socket
-import ssl
 import struct
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from contextlib import suppress
 import structlog
 
 from gateway.server.board import Board
+from gateway.server.tls import Certificate
 
 _log = structlog.get_logger(__name__)
 
@@ -23,6 +23,7 @@ _AT_ONCE = 64
 _OTHERS_TURN_S = 0.002
 _FULL_PAUSE_S = 0.05
 _TLS_HANDSHAKE_S = 10.0
+_TLS_SHUTDOWN_S = 2.0
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _SO_ATTACH_FILTER = 26
@@ -76,7 +77,7 @@ class Listener:
         count: Callable[[], int],
         most: int,
         board: Board | None = None,
-        tls: Callable[[], ssl.SSLContext] | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         """`count`: connections there are now; at `most` the next ones wait in the kernel."""
         self._listening = listening
@@ -84,7 +85,7 @@ class Listener:
         self._count = count
         self._most = most
         self._board = board
-        self._tls = tls
+        self._certificate = certificate
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -156,12 +157,17 @@ class Listener:
         return True
 
     async def _begin(self, connection: socket.socket) -> None:
-        tls = None if self._tls is None else self._tls()
-        timeout_s = None if tls is None else _TLS_HANDSHAKE_S
         try:
-            await self._loop.connect_accepted_socket(
-                self._protocol, connection, ssl=tls, ssl_handshake_timeout=timeout_s
-            )
-        except (OSError, TimeoutError) as error:  # gone already, or no TLS: nobody to answer
+            if self._certificate is None:
+                await self._loop.connect_accepted_socket(self._protocol, connection)
+            else:
+                await self._loop.connect_accepted_socket(
+                    self._protocol,
+                    connection,
+                    ssl=self._certificate.context,
+                    ssl_handshake_timeout=_TLS_HANDSHAKE_S,
+                    ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
+                )
+        except OSError as error:  # gone already, or no TLS: nobody to answer
             connection.close()
             _log.debug("connection_not_begun", reason=str(error))

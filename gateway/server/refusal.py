@@ -7,6 +7,9 @@ import uuid
 
 from gateway.errors import Overload, TandemError
 from gateway.http.problems import KINDS, problem_of
+from gateway.http.security import SecurityHeaders
+
+_SECURITY = [f"{name.decode()}: {value.decode()}" for name, value in SecurityHeaders(tls=False).plain]
 
 
 def refusal(error: TandemError) -> bytes:
@@ -19,7 +22,7 @@ def refusal(error: TandemError) -> bytes:
         "content-type: application/problem+json",
         f"content-length: {len(body)}",
         f"x-request-id: {request_id}",
-        "x-content-type-options: nosniff",
+        *_SECURITY,
         "connection: close",
     ]
     if isinstance(error, Overload):

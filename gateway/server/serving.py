@@ -7,18 +7,22 @@ import math
 import resource
 import socket
 import sys
+from collections.abc import Callable
 from typing import cast
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 from uvicorn.config import STARTUP_FAILURE
 
 from gateway.errors import Stopping
 from gateway.server.board import Board
 from gateway.server.connection import Connection, Limits, State
-from gateway.server.listener import Listener, refuse_newcomers
-from gateway.settings import Settings
+from gateway.server.listener import Listener, listen, refuse_newcomers
+from gateway.server.place import Place
+from gateway.server.tls import Certificate
+from gateway.settings import Settings, unfilled_batches
 
 _log = structlog.get_logger(__name__)
 
@@ -27,18 +31,31 @@ LAST_CALL_S = 0.3
 _SURPLUS = 64
 """Connections over the limit that are taken to be told so."""
 _SWEEP_EVERY = 5
+_REFRESH_EVERY = 20
 _TICK_S = 0.05
 _END_S = 1.0
 _OWN_FILES = 512
 
 
+def serve(make_app: Callable[[Settings], FastAPI], settings: Settings, place: Place | None) -> None:
+    """Serve in this process. Raises what `make_app` raises."""
+    if place is not None:
+        place.share_metrics()
+    app = make_app(settings)
+    if place is None or place.slot == 0:
+        for line in unfilled_batches(settings):
+            _log.warning("batches_not_full", detail=line)
+    # Masks are small products of matrices, in as many threads as there are CPUs: a second team of threads under each of
+    # them makes them several times slower.
+    threadpool_limits(1, user_api="blas")
+    Server(app, settings, place).run()
+
+
 class Server(uvicorn.Server):
     """uvicorn's, with connections of our own and a stop that loses nothing."""
 
-    def __init__(
-        self, app: FastAPI, settings: Settings, listening: socket.socket, *, board: Board | None = None
-    ) -> None:
-        """`board`: of the processes that share `listening`; without one it is this process' own."""
+    def __init__(self, app: FastAPI, settings: Settings, place: Place | None = None) -> None:
+        """`place`: among the processes that share a socket; None: it has one of its own."""
         http = settings.http
         super().__init__(
             uvicorn.Config(
@@ -53,13 +70,19 @@ class Server(uvicorn.Server):
                 timeout_keep_alive=math.ceil(http.keep_alive_s),
             )
         )
+        self._listening: socket.socket
+        self._board: Board | None
+        if place is None:
+            self._listening, self._board = listen(http.host, http.port), None
+        else:
+            self._listening, self._board = place.open()
+        self._place = place
         most = settings.share(http.max_connections)
         limits = Limits(http.header_timeout_s, http.keep_alive_s, http.body_timeout_s, most)
-        self.server_state: State = State(limits, app.state.metrics, board)
+        self.server_state: State = State(limits, app.state.metrics, self._board)
         self._app = app
         self._http = http
-        self._listening = listening
-        self._board = board
+        self._certificate = Certificate.of(http)
         _allow_files(most + _SURPLUS)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  uvicorn's
@@ -77,13 +100,25 @@ class Server(uvicorn.Server):
             count=lambda: len(state.connections),
             most=state.limits.most + _SURPLUS,
             board=self._board,
+            certificate=self._certificate,
         )
+        if self._place is not None:
+            asyncio.get_running_loop().add_reader(self._place.supervisor, self._orphaned)
         self.started = True
         _log.info("listening", address=self._listening.getsockname()[:2])
+
+    def _orphaned(self) -> None:
+        assert self._place is not None  # noqa: S101  the reader's
+        asyncio.get_running_loop().remove_reader(self._place.supervisor)
+        _log.error("supervisor_gone", detail="It was killed. Its processes stop, too: start the gateway again.")
+        self._place = None
+        self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _SWEEP_EVERY == 0:
             self.server_state.sweep(asyncio.get_running_loop().time())
+        if self._certificate is not None and counter % _REFRESH_EVERY == 0:
+            self._certificate.refresh()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  uvicorn's
@@ -93,7 +128,7 @@ class Server(uvicorn.Server):
         self._app.state.draining = True
         state.drain(loop.time())
         await self._wait(self._http.drain_delay_s, even_if_empty=True)
-        if self._board is None:  # else the supervisor does, for all of them
+        if self._place is None:  # else the supervisor does, for all of them
             refuse_newcomers(self._listening)
         await self._wait(LAST_CALL_S, even_if_empty=True)
         self._listener.close()

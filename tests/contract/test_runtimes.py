@@ -16,7 +16,7 @@ from gateway.deadline import Deadline
 from gateway.errors import Conflict, DeadlineExceeded, RuntimeFailed, RuntimeUnavailable
 from gateway.images.preprocess import ImageTensor, preprocess
 from gateway.runtimes.base import ModelRef, Output, Runtime
-from gateway.runtimes.channel import open_channel
+from gateway.runtimes.channel import open_channel, unary
 from gateway.runtimes.tf import TfRuntime
 from gateway.runtimes.torch import TorchRuntime
 from gateway.settings import TfSettings, TorchSettings
@@ -173,7 +173,7 @@ async def test_an_archive_that_torchserve_cannot_read_is_refused_and_leaves_noth
     assert (await runtime.status(DIGITS, deadline=soon())).state == "ready"
     management = open_channel(stack.environment["TANDEM_TORCH__MANAGEMENT_ADDRESS"])
     request = methods.DESCRIBE_MODEL.request(model_name="digits", model_version="all")
-    described = await methods.DESCRIBE_MODEL.on(management)(request, timeout=10)
+    described = await unary(methods.DESCRIBE_MODEL, management)(request, 10)
     assert [each["modelVersion"] for each in json.loads(described.msg)] == ["1"]
     await management.close(grace=None)
     await runtime.close()
@@ -185,7 +185,7 @@ async def test_torchserve_is_scaled_up_and_down_while_it_serves(stack: Stack) ->
 
     async def workers() -> list[str]:
         request = methods.DESCRIBE_MODEL.request(model_name="digits", model_version="1")
-        described = await methods.DESCRIBE_MODEL.on(management)(request, timeout=10)
+        described = await unary(methods.DESCRIBE_MODEL, management)(request, 10)
         return [worker["status"] for worker in json.loads(described.msg)[0]["workers"]]
 
     async def ask(until: asyncio.Event) -> int:

@@ -43,6 +43,8 @@ class FakeRuntime:
     """What its answers say of their way through it."""
     hold: asyncio.Event | None = None
     """Answers wait for it, up to their deadline."""
+    hold_status: asyncio.Event | None = None
+    """So does what it says of its models."""
     latency_s: float = 0.0
     """What each answer takes."""
     offset: int = 0
@@ -111,6 +113,9 @@ class FakeRuntime:
         return {"coefficients": coefficients, "prototypes": np.ones((1, PROTOTYPES, 16, 16), np.float32)}
 
     async def status(self, model: ModelRef, *, deadline: Deadline) -> ModelStatus:
+        if self.hold_status is not None:
+            async with deadline.guard():
+                await self.hold_status.wait()
         return self.statuses.get(model, self.status_now)
 
     async def load(self, model: ModelRef, *, deadline: Deadline) -> None:

@@ -198,10 +198,12 @@ def test_a_shadows_upload_counts_as_memory_it_holds(start: Start) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
     upload = encode(Image.fromarray(noise))
     tensor = 64 * 64 * 3
-    policy = {"policy": "shadow", "primary": "torch", "shadow": "tf"}
+    policy = {"policy": "shadow", "primary": "torch", "shadow": "tf", "control_rate": 0}
     client = start(shadow={"max_bytes": tensor + len(upload) - 1})
     assert client.put("/v1/models/shapes/routing", json=policy).status_code == 200
     client.post("/v1/models/shapes/predict", files={"image": upload})
     dropped = 'tandem_shadow_dropped_total{model="shapes",reason="memory_full"} 1.0'
     # The shadow's turn comes after the answer has gone out.
-    wait_until(lambda: dropped in client.get("/metrics").text.splitlines(), lambda: client.get("/metrics").text)
+    wait_until(
+        lambda: dropped in client.get("/metrics").text.splitlines(), lambda: client.get("/metrics").text, pause_s=0.01
+    )

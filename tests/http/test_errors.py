@@ -130,6 +130,15 @@ def test_a_wrong_method_is_answered_with_the_allowed_ones(client: httpx.Client) 
     answer = client.get(PREDICT)
     assert_problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
+    for path, allowed in [("/livez", "GET, HEAD"), ("/v1/models", "GET, POST"), ("/v1/models/digits", "GET, DELETE")]:
+        assert client.patch(path).headers["allow"] == allowed
+
+
+def test_a_body_that_is_no_text_is_a_bad_request_of_a_route_that_there_is(client: httpx.Client, tmp_path: Path) -> None:
+    key = {"authorization": f"Bearer {(tmp_path / 'admin.key').read_text().strip()}"}
+    answer = client.put("/v1/models/digits/default", content=b'{"version": \xff}', headers=key | JSON)
+    assert_problem(answer, 400, "bad_request")
+    assert answer.json()["detail"] == "There was an error parsing the body. /docs describes what this route takes."
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/webp", "application/json;q=0"])
@@ -218,6 +227,7 @@ def test_an_admin_route_without_the_admin_key_is_unauthenticated(
 ) -> None:
     answer = client.get("/v1/settings", headers={"authorization": authorization} if authorization else {})
     assert_problem(answer, 401, "unauthenticated")
+    assert authorization is None or "wrong" not in answer.text
     assert answer.headers["www-authenticate"] == "Bearer"
 
 

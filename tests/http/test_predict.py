@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.errors import RuntimeFailed
+from gateway.http.answers import PredictAnswer
 from gateway.runtimes.base import ModelRef
 from tests.conftest import Fakes, StartGateway
 from tests.support.pictures import encode, plain
@@ -242,6 +243,7 @@ def test_the_api_describes_itself(client: httpx.Client) -> None:
     assert {each["name"] for each in predict["parameters"]} == {
         "model", "runtime", "version", "top_k", "min_score", "timeout_ms", "X-Tandem-Key"
     }  # fmt: skip
+    assert predict["requestBody"]["content"]["application/json"]["schema"]["properties"]["images"]["maxItems"] == 16
     assert "application/json" in predict["responses"]["200"]["content"]
     assert set(paths) == {
         "/v1/models", "/v1/models/{model}", "/v1/models/{model}/predict", "/v1/models/{model}/compare",
@@ -259,3 +261,12 @@ def test_a_gateway_without_any_model_starts_and_says_so(start_gateway: StartGate
     assert client.get("/v1/models").json() == {"models": []}
     assert client.get("/readyz").status_code == 503
     assert client.post(PREDICT, files=multipart(1)).json()["code"] == "model_not_found"
+
+
+def test_the_described_examples_are_answers(client: httpx.Client) -> None:
+    answer = client.get("/openapi.json").json()["paths"]["/v1/models/{model}/predict"]["post"]["responses"]["200"]
+    examples = answer["content"]["application/json"]["examples"]
+    assert set(examples) == {"classes", "boxes", "failover"}
+    for example in examples.values():
+        described = PredictAnswer.model_validate(example["value"], extra="forbid")
+        assert described.model_dump(mode="json", exclude_unset=True) == example["value"]

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.admin_key import load_or_create_admin_key
 from gateway.app import create_app
 from gateway.errors import RuntimeFailed
-from gateway.http.keys import load_or_create_admin_key
 from gateway.settings import Settings, ShadowSettings
 from tests.conftest import Fakes, StartGateway
 from tests.http.test_shadow import PICTURE, SHADOW, count, set_policy, until

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.admin_key import load_or_create_admin_key
 from gateway.app import create_app
 from gateway.errors import RuntimeFailed, RuntimeUnavailable
-from gateway.http.keys import load_or_create_admin_key
 from gateway.settings import Settings, ShadowSettings
 from modelkit.spec import RuntimeName
 from tests.conftest import Fakes, StartGateway

@@ -34,6 +34,7 @@ class Seen:
     paths: Counter[str] = field(default_factory=Counter)
     uploads: set[tuple[str, bytes]] = field(default_factory=set)
     """Media types and pictures."""
+    authorizations: Counter[str | None] = field(default_factory=Counter)
 
 
 class Canned(BaseHTTPRequestHandler):
@@ -53,6 +54,7 @@ class Canned(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.seen.paths[self.path] += 1
+        self.seen.authorizations[self.headers["Authorization"]] += 1
         self.seen.uploads.add((self.headers["Content-Type"], body))
         if self.path.startswith("/v1/models/busy/"):
             self.answer(429, {"code": "overloaded"})

@@ -79,6 +79,16 @@ def test_a_refused_request_is_a_failure_and_is_not_sent_again(canned: Seen, tmp_
     assert found["num_requests"] <= canned.paths.total() <= found["num_requests"] + cut_off_at_the_end
 
 
+def test_the_key_in_the_environment_is_sent_with_every_picture(
+    canned: Seen, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_API_KEY", "tandem_1_s3cret")
+    run = headless("--host", canned.url, "--model", "crossed", "--images", str(pictures), "-t", "1s", "AutoUser")
+    assert run.returncode == 0, run.stderr
+    assert set(canned.authorizations) == {"Bearer tandem_1_s3cret"}
+    assert "s3cret" not in run.stdout + run.stderr
+
+
 def test_a_user_keeps_its_connection(canned: Seen) -> None:
     run = headless(
         "--host", canned.url, "--model", "crossed", "--images", str(SAMPLES), "-u", "3", "-r", "3", "-t", "1s"

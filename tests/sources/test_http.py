@@ -54,7 +54,7 @@ def test_a_model_is_added_verified_and_removed_over_http(workplace: Workplace, a
 
 def test_the_command_line_adds_through_another_gateway(workplace: Workplace, admin: httpx.Client) -> None:
     key = admin.headers["authorization"].removeprefix("Bearer ")
-    environment = workplace.stack.environment | {"TANDEM_ADMIN_KEY": key}
+    environment = workplace.stack.environment | {"TANDEM_API_KEY": key}
     there = Workplace(workplace.folder, type(workplace.stack)(workplace.stack.url, environment, workplace.stack.output))
     folder = workplace.folder
     added = there.run(

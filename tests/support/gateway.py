@@ -34,7 +34,7 @@ class Gateway:
 def running_gateway(var: Path, *arguments: str, **settings: str) -> Iterator[Gateway]:
     """A gateway with `digits` in its store, which answers when the block begins, and is killed when it ends.
 
-    `arguments` are those of `tests.fakes.gateway`.
+    `arguments` are those of `tests.fakes.gateway`. With TLS the client does not verify.
     """
     if not (var / "store").exists():
         write_store(var / "store", 1, 2)
@@ -45,10 +45,12 @@ def running_gateway(var: Path, *arguments: str, **settings: str) -> Iterator[Gat
         "TANDEM_WARM_UP_REQUESTS": "0",
         **settings,
     }
+    tls = "TANDEM_HTTP__TLS_CERTIFICATE" in settings
+    url = f"{'https' if tls else 'http'}://{HOST}:{port}"
     output = var / f"gateway-{port}.log"
     command = [sys.executable, "-m", "tests.fakes.gateway", *arguments]
     with (
-        httpx.Client(base_url=f"http://{HOST}:{port}", timeout=30) as client,
+        httpx.Client(base_url=url, timeout=30, verify=not tls) as client,
         output.open("wb") as file,
         subprocess.Popen(command, env=environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT) as process,
     ):

@@ -43,6 +43,8 @@ def configuration(targets: Mapping[str, str]) -> dict[str, Any]:
     found["rule_files"] = [str(MONITORING / pattern) for pattern in found["rule_files"]]
     for job in found["scrape_configs"]:
         job.pop("dns_sd_configs", None)
+        if "authorization" in job:
+            job["authorization"] = {"credentials_file": str(MONITORING / job["authorization"]["credentials_file"])}
         name = job["job_name"]
         job["static_configs"] = [{"targets": [targets[name]]}] if name in targets else []
     return found

@@ -107,8 +107,8 @@ def test_where_none_is_kept_it_says_what_keeps_them(
 def test_another_gateway_wants_its_key(local: httpx.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     url = str(local.base_url)
     refused = tandem("--url", url)
-    assert (refused.exit_code, "TANDEM_ADMIN_KEY" in refused.stderr) == (1, True)
-    monkeypatch.setenv("TANDEM_ADMIN_KEY", (tmp_path / "admin.key").read_text().strip())
+    assert (refused.exit_code, "TANDEM_API_KEY" in refused.stderr) == (1, True)
+    monkeypatch.setenv("TANDEM_API_KEY", (tmp_path / "admin.key").read_text().strip())
     assert tandem("--url", url).exit_code == 0
 
 

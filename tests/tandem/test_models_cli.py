@@ -182,8 +182,8 @@ def test_another_gateway_is_changed_through_its_api_with_its_key(
     url = str(start_gateway().base_url)
     monkeypatch.setenv("TANDEM_VAR", str(tmp_path / "elsewhere"))
     refused = tandem("default", "digits", "1", "--url", url)
-    assert (refused.exit_code, "TANDEM_ADMIN_KEY" in refused.stderr) == (1, True)
-    monkeypatch.setenv("TANDEM_ADMIN_KEY", (tmp_path / "admin.key").read_text().strip())
+    assert (refused.exit_code, "TANDEM_API_KEY" in refused.stderr) == (1, True)
+    monkeypatch.setenv("TANDEM_API_KEY", (tmp_path / "admin.key").read_text().strip())
     assert tandem("default", "digits", "1", "--url", url).exit_code == 0
     assert tandem("remove", "digits", "2", "--url", url).exit_code == 0
     assert stored.models(tmp_path / "store") == {"digits": [1]}

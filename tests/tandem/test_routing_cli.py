@@ -162,8 +162,8 @@ def test_another_gateway_wants_its_key(
     url = str(start_gateway().base_url)
     monkeypatch.setenv("TANDEM_VAR", str(tmp_path))
     refused = tandem("set", "digits", "tf", "--url", url)
-    assert (refused.exit_code, "TANDEM_ADMIN_KEY" in refused.stderr) == (1, True)
-    monkeypatch.setenv("TANDEM_ADMIN_KEY", (tmp_path / "admin.key").read_text().strip())
+    assert (refused.exit_code, "TANDEM_API_KEY" in refused.stderr) == (1, True)
+    monkeypatch.setenv("TANDEM_API_KEY", (tmp_path / "admin.key").read_text().strip())
     assert tandem("set", "digits", "tf", "--url", url).exit_code == 0
 
 

@@ -57,6 +57,26 @@ def test_a_port_given_twice_is_refused(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "torch_worker: port 18799 is given twice"
 
 
+def test_a_certificate_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    files = "--certificate", tmp_path / "cert.pem", "--key", tmp_path / "key.pem"
+    done = launch("--serving", tmp_path, "--work-dir", tmp_path / "work", *files)
+    assert done.stderr.splitlines()[-1] == (
+        f"torch_worker: {tmp_path / 'cert.pem'} cannot be read: No such file or directory"
+    )
+
+
+def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
+    done = launch("--serving", tmp_path, "--work-dir", tmp_path / "work", "--certificate", tmp_path / "cert.pem")
+    assert "--certificate and --key belong together" in done.stderr
+
+
+def test_only_with_a_certificate_the_grpc_ports_have_tls() -> None:
+    layout, tls = config.Layout(Path("/s"), Path("/w")), config.Tls(Path("/c.pem"), Path("/k.pem"))
+    expected = ["enable_grpc_ssl=true", "certificate_file=/c.pem", "private_key_file=/k.pem"]
+    assert config.properties(layout, "127.0.0.9", PORTS, 1, SIZES, tls).splitlines()[-3:] == expected
+    assert "ssl" not in config.properties(layout, "127.0.0.9", PORTS, 1, SIZES)
+
+
 def test_a_work_folder_too_deep_for_unix_sockets_is_refused(tmp_path: Path) -> None:
     done = launch("--serving", tmp_path, "--work-dir", tmp_path / ("d" * 100))
     assert "too long for Unix sockets" in done.stderr.splitlines()[-1]

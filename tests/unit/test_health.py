@@ -53,6 +53,28 @@ async def test_a_version_that_was_away_is_warmed_up_again() -> None:
     assert len(fake.seen) == 40
 
 
+async def test_a_version_whose_worker_only_hung_is_ready_again_at_once() -> None:
+    fake = FakeRuntime("torch")
+    asked = health(fake)
+    await asked.ask(fake, SPEC)
+    fake.status_now = ModelStatus("unavailable", "It hangs.", hung=True)
+    await asked.ask(fake, SPEC)
+    assert asked.status("torch", DIGITS).state == "unavailable"
+    fake.status_now = ModelStatus("ready")
+    await asked.ask(fake, SPEC)
+    assert asked.status("torch", DIGITS).state == "ready"
+    assert len(fake.seen) == 20
+
+
+async def test_a_version_that_hung_before_it_was_warm_is_warmed_up() -> None:
+    fake = FakeRuntime("torch", status_now=ModelStatus("unavailable", "It hangs.", hung=True))
+    asked = health(fake)
+    await asked.ask(fake, SPEC)
+    fake.status_now = ModelStatus("ready")
+    await asked.ask(fake, SPEC)
+    assert len(fake.seen) == 20
+
+
 async def test_a_version_is_cold_until_it_has_answered_fifty_requests_and_again_when_it_was_away() -> None:
     fake = FakeRuntime("torch")
     asked = health(fake)

@@ -3,78 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
-import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
 from gateway.breaker import FAILURES
-from gateway.deadline import Deadline
 from gateway.errors import RuntimeFailed, RuntimeUnavailable
-from gateway.metrics import Metrics
-from gateway.runtimes.base import ModelRef, ModelStatus
-from gateway.runtimes.replicas import Replicas, addresses_of
+from gateway.runtimes.addresses import addresses_of
+from gateway.runtimes.base import ModelStatus
 from gateway.settings import TfSettings, TorchSettings
-from tests.fakes.runtimes import FakeRuntime
+from tests.support.workers import DIGITS, WARM_UP_REQUESTS, Workers, soon
 
 pytestmark = pytest.mark.anyio
 
-DIGITS = ModelRef("digits", 1)
-PICTURE = np.zeros((1, 32, 32, 3), np.uint8)
 AWAY = ModelStatus("unavailable", "It is away.")
-WARM_UP_REQUESTS = 12
-
-
-class Workers:
-    """Fakes by address, the names they answer to, and the clock."""
-
-    def __init__(self, *hosts: str) -> None:
-        self.hosts: list[str] = list(hosts)
-        self.fakes: dict[str, FakeRuntime] = {}
-        self.now_s = 0.0
-        self.registry = CollectorRegistry()
-        self.replicas = Replicas(
-            "torch",
-            "torch-worker",
-            self.open,
-            warm_up_requests=WARM_UP_REQUESTS,
-            metrics=Metrics(self.registry),
-            resolve=self.resolve,
-            clock=lambda: self.now_s,
-        )
-
-    def open(self, host: str) -> FakeRuntime:
-        self.fakes[host] = FakeRuntime("torch")
-        return self.fakes[host]
-
-    async def resolve(self, name: str) -> list[str]:
-        assert name == "torch-worker"
-        if not self.hosts:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return self.hosts
-
-    async def status(self) -> ModelStatus:
-        """As the gateway asks, once a second; what that has begun is done."""
-        self.now_s += 1
-        status = await self.replicas.status(DIGITS, deadline=soon())
-        while self.replicas._tasks:
-            await asyncio.gather(*self.replicas._tasks)
-        return status
-
-    async def infer(self, count: int = 1) -> None:
-        for _ in range(count):
-            await self.replicas.infer(DIGITS, PICTURE, deadline=soon())
-
-    def seen(self) -> dict[str, int]:
-        return {host: len(fake.seen) for host, fake in self.fakes.items()}
-
-    def metric(self, name: str) -> float | None:
-        return self.registry.get_sample_value(name, {"runtime": "torch"})
-
-
-def soon() -> Deadline:
-    return Deadline.after_ms(5_000)
 
 
 async def test_pictures_are_spread_over_all_workers() -> None:
@@ -184,7 +125,7 @@ async def test_with_every_circuit_open_the_answer_comes_without_a_call() -> None
     for _ in range(FAILURES):
         with pytest.raises(RuntimeUnavailable, match="It is away"):
             await workers.infer()
-    with pytest.raises(RuntimeUnavailable, match="several times in a row"):
+    with pytest.raises(RuntimeUnavailable, match="do not answer for digits version 1"):
         await workers.infer()
     assert workers.seen() == {"10.0.0.1": FAILURES}
 
@@ -232,6 +173,44 @@ async def test_localhost_is_one_worker() -> None:
     assert await addresses_of("localhost") == ["127.0.0.1"]
     assert await addresses_of("127.0.0.1") == ["127.0.0.1"]
     assert await addresses_of("::1") == ["::1"]
+
+
+async def test_a_list_may_mix_addresses_and_names_and_one_that_cannot_be_resolved_takes_none_of_the_others() -> None:
+    names = {"torch-worker": ["10.0.0.1", "10.0.0.2"], "gone": []}
+    workers = Workers()
+
+    async def resolve(name: str) -> list[str]:
+        return (names | {"10.0.0.9": ["10.0.0.9"]})[name] or await workers.resolve("torch-worker")
+
+    workers.use("torch-worker:7070,10.0.0.9:7171,gone:7070", resolve)
+    assert (await workers.status()).state == "ready"
+    assert sorted(workers.fakes) == ["10.0.0.1", "10.0.0.2", "10.0.0.9"]
+    names["torch-worker"].pop()
+    await workers.status()
+    assert workers.metric("tandem_replicas") == 2
+
+
+async def test_a_name_that_cannot_be_one_is_said_to_be_wrong() -> None:
+    workers = Workers()
+    workers.use("torch..worker:7070", addresses_of)
+    status = await workers.status()
+    assert status == ModelStatus("unavailable", "The address 'torch..worker' cannot be resolved: it is no valid name.")
+    await workers.replicas.close()
+
+
+async def test_a_resolver_that_hangs_delays_neither_requests_nor_a_status_for_long() -> None:
+    workers = Workers("10.0.0.1")
+    await workers.status()
+    workers.resolving = asyncio.Event()
+    async with asyncio.timeout(5):
+        assert (await workers.status()).state == "ready"
+        await workers.infer()
+    workers.resolving.set()
+    workers.hosts.append("10.0.0.2")
+    await workers.status()
+    await workers.status()
+    assert workers.metric("tandem_replicas") == 2
+    await workers.replicas.close()
 
 
 def test_the_settings_of_one_worker_keep_its_ports() -> None:

@@ -119,7 +119,7 @@ def test_a_picture_without_anything_gives_no_predictions() -> None:
     assert segment(with_masks(candidates())).predictions == []
 
 
-@pytest.mark.parametrize("class_id", [2, -1, 0.5, 1e30])
+@pytest.mark.parametrize("class_id", [2, -1, 0.5, 1e17])
 def test_a_class_that_the_model_has_not_is_the_runtimes_failure(class_id: float) -> None:
     with pytest.raises(RuntimeFailed, match="no class of the model: 0 to 1"):
         detect(candidates((0, 0, 9, 9, 0.9, class_id)))

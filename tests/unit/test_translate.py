@@ -90,6 +90,7 @@ def test_a_request_says_when_it_was_sent() -> None:
     [
         (Code.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceeded),
         (Code.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full", RuntimeUnavailable),
+        (Code.CANCELLED, "CANCELLED", RuntimeUnavailable),  # it was stopping when the call came
         (Code.NOT_FOUND, "Servable not found for request: Specific(x, 1)", RuntimeUnavailable),
         (Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue", RuntimeUnavailable),
         (Code.INVALID_ARGUMENT, "input size does not match signature", RuntimeFailed),

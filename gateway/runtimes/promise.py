@@ -1,0 +1,28 @@
+"""What a model's package promises of its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gateway.errors import RuntimeFailed
+from gateway.runtimes.base import ModelRef, Tensors
+from modelkit.spec import ModelSpec
+
+SpecOf = Callable[[ModelRef], ModelSpec | None]
+"""The package of a version; None for one that is not in the store any more."""
+
+
+def keep(spec: ModelSpec, tensors: Tensors) -> None:
+    """Raises RuntimeFailed where a tensor of one picture is missing, or of another type or shape."""
+    for name, output in spec.outputs.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            has = ", ".join(sorted(tensors))[:200] or "none"
+            raise RuntimeFailed(f"The runtime's answer lacks the tensor {name!r}; it has {has}.")
+        if tensor.dtype != np.float32 or tensor.shape != (1, *output.shape):
+            raise RuntimeFailed(
+                f"The runtime's tensor {name!r} is {tensor.dtype} {list(tensor.shape[:10])}, "
+                f"not float32 {[1, *output.shape]}."
+            )
