@@ -20,6 +20,8 @@ help:
 	$(info make prove-drain   gateways stopped under load lose no request that they accepted; half a minute)
 	$(info make prove-faults   what clients notice of real workers that are killed, hang, are slow or answer wrongly; ten minutes)
 	$(info make prove-load    three times as many requests as can be answered, on real workers: what is answered, and how fast the rest is refused; two minutes)
+	$(info make prove-load    three times as many requests as can be answered, on real workers: what is answered, and how fast the rest is refused; two minutes)
+	$(info make prove-faults   what clients notice of real workers that are killed, hang, are slow or answer wrongly; ten minutes)
 	$(info make soak    half an hour of good and bad requests on a stack of its own: memory, files and tasks stay where they were)
 	$(info make fuzz    mutants: 100,000 of pictures, 20,000 of requests, and five minutes of a coverage-guided fuzzer on the decoder)
 	$(info make proto   compile the .proto files)
@@ -101,6 +103,12 @@ prove-faults: setup
 
 prove-load: setup
 	.venv/bin/python -m loadtests.prove_overload
+
+prove-load: setup
+	.venv/bin/python -m loadtests.prove_overload
+
+prove-faults: setup
+	.venv/bin/python -m loadtests.prove_faults
 
 soak: setup
 	.venv/bin/python -m loadtests.soak
