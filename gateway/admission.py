@@ -40,19 +40,20 @@ class Admission:
         self,
         what: str,
         *,
-        max_inflight: int,
+        most: Callable[[], int],
         max_queue: int,
         inflight: Gauge,
         waiting: Gauge,
         foresees: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`what` the places are for: `the torch runtime`. The gauges show places taken and requests waiting.
+        """`what` the places are for: `the torch runtime`. `most`: how many there are now, at least one. The gauges show
+        places taken and requests waiting.
 
         `foresees`: whether a request is refused whose deadline would pass; else it waits until then.
         """
         self._what = what
-        self._limit = max_inflight
+        self._most = most
         self._max_queue = max_queue
         self._taken = 0
         self._waiting: deque[_Waiter] = deque()
@@ -72,7 +73,7 @@ class Admission:
         `then_s`: what the request needs after the block. Raises Overloaded when too many requests wait already or the
         wait would be too long, DeadlineExceeded while waiting.
         """
-        count = min(pictures, self._limit)
+        count = min(pictures, self._most())
         await self._take(count, deadline, then_s)
         self._inflight_gauge.inc(count)
         start_s = self._clock()
@@ -87,7 +88,7 @@ class Admission:
         """Refuse, before anything is done for it, a request that may not be answered in time if the pace is not kept.
 
         Raises as `places`, which itself refuses only what can hardly be in time."""
-        self._check(min(pictures, self._limit), deadline, then_s, _MARGIN)
+        self._check(min(pictures, self._most()), deadline, then_s, _MARGIN)
 
     @contextmanager
     def coming(self, pictures: int) -> Iterator[None]:
@@ -114,17 +115,17 @@ class Admission:
 
     def _ahead(self, pictures: int) -> int:
         """How many must leave before so many more have a place: none where it is not above 0."""
-        ahead = self._taken + self._waiting_pictures + self._coming + pictures - self._limit
+        ahead = self._taken + self._waiting_pictures + self._coming + pictures - self._most()
         return max(ahead, 1) if self._waiting else ahead
 
     def _waiters(self) -> int:
         """Requests that wait, or will, of those that are known to come."""
-        free = max(0, self._limit - self._taken - self._waiting_pictures)
+        free = max(0, self._most() - self._taken - self._waiting_pictures)
         return len(self._waiting) + max(0, self._coming - free)
 
     def _wait_s(self, ahead: int) -> float:
         """Until so many have left. By Little's law: of the places, each is free after `_held_s`."""
-        return max(0, ahead) * (self._held_s or 0.0) / self._limit
+        return max(0, ahead) * (self._held_s or 0.0) / self._most()
 
     async def _take(self, count: int, deadline: Deadline, then_s: float) -> None:
         if not self._waiting and self._fits(count):
@@ -168,7 +169,7 @@ class Admission:
             )
 
     def _fits(self, count: int) -> bool:
-        return self._taken + count <= self._limit or not self._taken
+        return self._taken + count <= self._most() or not self._taken
 
     def _learn(self, held_s: float) -> None:
         if not self._foresees:

@@ -31,7 +31,7 @@ class Preparation:
         # back, and before the later stages of requests that are nearly answered.
         self._turns = Admission(
             "their pictures to be decoded",
-            max_inflight=2 * threads,
+            most=lambda: 2 * threads,
             max_queue=sum(settings.share(limit.max_queue) for limit in settings.runtimes.values()),
             inflight=metrics.decoding,
             waiting=metrics.decode_queue_depth,

@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from gateway.admission import Admission
@@ -22,7 +23,7 @@ from gateway.preparation import Preparation
 from gateway.recording import Recorder, withheld
 from gateway.router import Plan, Side
 from gateway.runtimes.base import Runtime
-from gateway.settings import Settings
+from gateway.settings import RuntimeSettings, Settings
 from gateway.shadow import Shadows
 from gateway.stages import StageClock
 from gateway.upload import Upload, Uploads
@@ -60,7 +61,7 @@ class Service:
         self._admission = {
             name: Admission(
                 f"the {name} runtime",
-                max_inflight=settings.share(limit.max_inflight),
+                most=partial(_places, settings, limit, runtimes[name]),
                 max_queue=limit.max_queue and settings.share(limit.max_queue),
                 inflight=metrics.inflight.labels(name),
                 waiting=metrics.queue_depth.labels(name),
@@ -213,3 +214,8 @@ class Service:
         for side, refused in refusals:
             self._inference.refused(side.runtime, replace(question, spec=side.spec), role=role, code=refused.code)
         raise refusals[0][1]
+
+
+def _places(settings: Settings, limit: RuntimeSettings, runtime: Runtime) -> int:
+    """Of this process, at all workers that `runtime` has now."""
+    return settings.share(limit.max_inflight * runtime.replicas)

@@ -118,7 +118,7 @@ def _join(ip: str, port: str) -> str:
 
 class RuntimeSettings(_Section):
     max_inflight: int = Field(64, gt=0)
-    """Most pictures at this runtime at once, from all gateway processes together."""
+    """Most pictures at each worker of this runtime at once, from all gateway processes together."""
     max_queue: int = Field(256, ge=0)
     """Most requests waiting for places, of all gateway processes together; then 429."""
 

@@ -68,7 +68,7 @@ class Shadows:
         )
         self._places = Admission(
             "shadows",
-            max_inflight=settings.max_inflight,
+            most=lambda: settings.max_inflight,
             max_queue=settings.max_queue,
             inflight=metrics.shadow_inflight,
             waiting=metrics.shadow_queue_depth,

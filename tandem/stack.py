@@ -115,7 +115,7 @@ def build(settings: Settings, environ: Mapping[str, str]) -> Service:
 
 
 GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": str(16 << 20)}
-"""For the gateway: glibc by itself would keep what large pictures took, in each thread that decoded one (ADR 39)."""
+"""For the gateway: glibc by itself would keep what large pictures took, in each thread that decoded one (ADR 33)."""
 
 
 _BEHIND = ("nice", "-n", "5")

@@ -25,7 +25,7 @@ def admission(
     metrics = Metrics(CollectorRegistry())
     places = Admission(
         "the torch runtime",
-        max_inflight=max_inflight,
+        most=lambda: max_inflight,
         max_queue=max_queue,
         inflight=metrics.inflight.labels("torch"),
         waiting=metrics.queue_depth.labels("torch"),
@@ -210,3 +210,27 @@ async def test_so_long_as_nothing_is_known_of_the_pace_requests_wait() -> None:
 async def _visit(places: Admission, deadline: Deadline) -> None:
     async with places.places(1, deadline):
         pass
+
+
+async def test_with_another_worker_there_are_more_places_and_with_one_less_no_more_are_given_until_there_is_room() -> (
+    None
+):
+    metrics = Metrics(CollectorRegistry())
+    workers = [1]
+    places = Admission(
+        "the torch runtime",
+        most=lambda: 2 * len(workers),
+        max_queue=0,
+        inflight=metrics.inflight.labels("torch"),
+        waiting=metrics.queue_depth.labels("torch"),
+    )
+    deadline = Deadline.after_ms(60_000)
+    async with places.places(2, deadline):
+        with pytest.raises(Overloaded):
+            places.check(1, deadline)
+        workers.append(2)
+        async with places.places(2, deadline):
+            workers.pop()
+            assert places.busy
+        assert places.busy
+    assert not places.busy
