@@ -50,8 +50,10 @@ class Supervisor:
         self._http = settings.http
         self._stop = asyncio.Event()
         self._signal: signal.Signals | None = None
-        self._failed = False
         self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._begun_s: dict[int, float] = {}
+        self._failing: set[int] = set()
+        """Where the last run ended by itself, soon."""
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT, by which this process then ends itself, as it would without a supervisor."""
@@ -93,7 +95,7 @@ class Supervisor:
     async def _keep(self, place: Place) -> None:
         pause_s = 0.0
         while not self._stop.is_set():
-            begin_s = time.monotonic()
+            self._begun_s[place.slot] = time.monotonic()
             process = self._running[place.slot] = await asyncio.create_subprocess_exec(
                 *(sys.executable, *sys.orig_argv[1:]),
                 env={**os.environ, **place.environment()},
@@ -108,15 +110,20 @@ class Supervisor:
             if self._stop.is_set():
                 return
             _log.error("process_ended", process=place.slot, exit_status=code)
-            if code > 0 and not self._running:  # by themselves, all of them: it is not their fault
-                self._failed = True
+            steady = self._steady(place.slot)
+            if code > 0 and not steady:
+                self._failing.add(place.slot)
+            self._failing -= {slot for slot in (place.slot, *self._running) if self._steady(slot)}
+            if len(self._failing) == self._http.processes:  # it is nothing that another start would mend
                 self._stop.set()
                 return
-            steady = time.monotonic() - begin_s >= _STEADY_S
             pause_s = 0.0 if steady else min(max(2 * pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stop.wait()
+
+    def _steady(self, slot: int) -> bool:
+        return time.monotonic() - self._begun_s[slot] >= _STEADY_S
 
     async def _end(self, keepers: list[asyncio.Task[None]]) -> None:
         self._send(signal.SIGTERM)

@@ -140,7 +140,7 @@ def _port(client: httpx.Client) -> int:
 
 
 def test_all_of_them_answer_what_they_accepted_and_end(tmp_path: Path) -> None:
-    with two(tmp_path, "--latency-ms=500") as gateway, ExitStack() as stack:
+    with two(tmp_path, "--latency-ms=3000") as gateway, ExitStack() as stack:
         raws = [stack.enter_context(connected(gateway.client)) for _ in range(6)]
         for raw in raws:
             raw.send(upload())
@@ -153,7 +153,7 @@ def test_all_of_them_answer_what_they_accepted_and_end(tmp_path: Path) -> None:
 
 
 def test_they_end_with_their_supervisor_even_if_it_is_killed_and_answer_first(tmp_path: Path) -> None:
-    with two(tmp_path, "--latency-ms=500") as gateway:
+    with two(tmp_path, "--latency-ms=3000") as gateway:
         both = processes(gateway)
         raw = Raw(gateway.client)
         raw.send(upload())

@@ -29,7 +29,7 @@ def stop(gateway: Gateway) -> None:
 
 
 def test_what_is_at_a_worker_is_answered_and_its_connection_ends(tmp_path: Path) -> None:
-    with running_gateway(tmp_path, "--latency-ms=500") as gateway, connected(gateway.client) as raw:
+    with running_gateway(tmp_path, "--latency-ms=3000") as gateway, connected(gateway.client) as raw:
         raw.send(upload())
         wait(gateway, lambda: gateway.count('tandem_inflight{runtime="torch"}') == 1)
         stop(gateway)
