@@ -105,6 +105,5 @@ class DisagreementRoutes:
             media_type=kind,
             headers={
                 "Content-Disposition": f'attachment; filename="disagreement-{number}.{kind.removeprefix("image/")}"',
-                "X-Content-Type-Options": "nosniff",
             },
         )
