@@ -1,13 +1,14 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-postgres test-compose test-compose-official check bench bench-workers prove prove-drain prove-faults test-redis fuzz-api prove-load soak fuzz proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-faults test-postgres test-redis test-compose test-compose-official check bench bench-workers prove prove-drain prove-faults fuzz-api prove-load soak fuzz proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
 	$(info make test    set everything up and run all tests)
 	$(info make test-sources   a model of every kind through docs/models.md: makes the conversion environments, half an hour)
 	$(info make test-monitoring   every rule, and every query of the dashboards against a real Prometheus and a stack under load)
+	$(info make test-faults     short forms of the soak, of overload and of workers that fail)
 	$(info make test-postgres   policies and request log on a real PostgreSQL server)
 	$(info make test-redis      the rates of keys on a real Redis server)
 	$(info make test-compose   the Docker stack: builds the images, starts it, and checks it; needs a Docker engine)
@@ -20,8 +21,6 @@ help:
 	$(info make prove-drain   gateways stopped under load lose no request that they accepted; half a minute)
 	$(info make prove-faults   what clients notice of real workers that are killed, hang, are slow or answer wrongly; ten minutes)
 	$(info make prove-load    three times as many requests as can be answered, on real workers: what is answered, and how fast the rest is refused; two minutes)
-	$(info make prove-load    three times as many requests as can be answered, on real workers: what is answered, and how fast the rest is refused; two minutes)
-	$(info make prove-faults   what clients notice of real workers that are killed, hang, are slow or answer wrongly; ten minutes)
 	$(info make soak    half an hour of good and bad requests on a stack of its own: memory, files and tasks stay where they were)
 	$(info make fuzz    mutants: 100,000 of pictures, 20,000 of requests, and five minutes of a coverage-guided fuzzer on the decoder)
 	$(info make proto   compile the .proto files)
@@ -47,7 +46,7 @@ test-tf: setup
 	.venv-tf/bin/python -m pytest tests/tf_worker
 
 test-gateway: setup
-	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring postgres redis compose,--ignore=tests/$(suite))
+	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring faults postgres redis compose,--ignore=tests/$(suite))
 
 test-sources: setup
 	@$(PYTHON) -m tandem.bootstrap .venv-convert .venv-ultralytics
@@ -56,6 +55,9 @@ test-sources: setup
 test-monitoring: setup
 	.venv/bin/python -m tests.support.prometheus
 	.venv/bin/python -m pytest tests/monitoring
+
+test-faults: setup
+	.venv/bin/python -m pytest tests/faults
 
 test-postgres: setup
 	.venv/bin/python -m tests.support.postgres
@@ -103,12 +105,6 @@ prove-faults: setup
 
 prove-load: setup
 	.venv/bin/python -m loadtests.prove_overload
-
-prove-load: setup
-	.venv/bin/python -m loadtests.prove_overload
-
-prove-faults: setup
-	.venv/bin/python -m loadtests.prove_faults
 
 soak: setup
 	.venv/bin/python -m loadtests.soak
