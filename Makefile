@@ -8,7 +8,7 @@ help:
 	$(info make test    set everything up and run all tests)
 	$(info make test-sources   a model of every kind through docs/models.md: makes the conversion environments, half an hour)
 	$(info make test-monitoring   every rule, and every query of the dashboards against a real Prometheus and a stack under load)
-	$(info make test-faults     short forms of the soak, of overload and of workers that fail)
+	$(info make test-faults     short forms of the soak, of overload and of workers that fail, hostile pictures and HTTP, the API against its description)
 	$(info make test-postgres   policies and request log on a real PostgreSQL server)
 	$(info make test-redis      the rates of keys on a real Redis server)
 	$(info make test-compose   the Docker stack: builds the images, starts it, and checks it; needs a Docker engine)
@@ -46,7 +46,7 @@ test-tf: setup
 	.venv-tf/bin/python -m pytest tests/tf_worker
 
 test-gateway: setup
-	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring faults postgres redis compose,--ignore=tests/$(suite))
+	.venv/bin/python -m pytest $(foreach suite,torch_worker tf_worker sources monitoring faults hostile postgres redis compose,--ignore=tests/$(suite))
 
 test-sources: setup
 	@$(PYTHON) -m tandem.bootstrap .venv-convert .venv-ultralytics
@@ -57,7 +57,7 @@ test-monitoring: setup
 	.venv/bin/python -m pytest tests/monitoring
 
 test-faults: setup
-	.venv/bin/python -m pytest tests/faults
+	.venv/bin/python -m pytest tests/faults tests/hostile
 
 test-postgres: setup
 	.venv/bin/python -m tests.support.postgres
