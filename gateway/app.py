@@ -9,6 +9,8 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.responses import Response
+from starlette.types import Scope
 
 from gateway.canary import Canaries
 from gateway.catalogue import Catalogue
@@ -19,7 +21,7 @@ from gateway.evidence import Evidence
 from gateway.health import Health
 from gateway.http import description, problems
 from gateway.http.comparison import ComparisonRoutes
-from gateway.http.context import RequestContextMiddleware
+from gateway.http.context import RequestContext, RequestContextMiddleware
 from gateway.http.disagreements import DisagreementRoutes
 from gateway.http.jobs import JobRoutes
 from gateway.http.keys import Guard
@@ -27,6 +29,7 @@ from gateway.http.models import ModelRoutes
 from gateway.http.routes import Routes
 from gateway.http.routing import RoutingRoutes
 from gateway.http.scaling import ScalingRoutes
+from gateway.http.turnstile import Turnstile
 from gateway.job_files import JobFiles
 from gateway.jobs import Jobs
 from gateway.keys import Keys
@@ -118,6 +121,7 @@ def create_app(
         )
         jobs = Jobs(settings.store, settings.serving, JobFiles(settings.jobs))
         comparison = ComparisonRoutes(evidence or statistics, catalogue=catalogue, policies=policies, guard=guard)
+        app.state.turnstile = Turnstile(settings.limits, guard=guard, routing=routing, service=service, metrics=metrics)
         app.include_router(routes.router)  # the first are found first, and these are asked the most
         app.include_router(models.router)
         app.include_router(JobRoutes(jobs, catalogue=catalogue, guard=guard).router)
@@ -160,12 +164,18 @@ def create_app(
     )
     app.state.metrics = metrics
     app.state.draining = False
+
+    def refuse(scope: Scope, context: RequestContext) -> Response | None:
+        turnstile: Turnstile = app.state.turnstile  # there since the application started
+        return turnstile.refuse(scope, context)
+
     problems.install(app, metrics)
     description.complete(app)
     app.add_middleware(
         RequestContextMiddleware,
         internal_error=problems.internal_error,
         tracer=tracer,
+        refuse=refuse,
         tls=bool(settings.http.tls_certificate),
     )
     return app

@@ -37,6 +37,11 @@ class Preparation:
             waiting=metrics.decode_queue_depth,
         )
 
+    @property
+    def busy(self) -> bool:
+        """Whether a picture that came now would have to wait for its turn."""
+        return self._turns.busy
+
     def check(self, question: Question, *, then_s: float) -> None:
         """Refuse at once what would wait too long for its turn. Raises Overloaded, DeadlineExceeded."""
         self._turns.check(1, question.deadline, then_s=then_s)

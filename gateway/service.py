@@ -82,6 +82,11 @@ class Service:
         )
         self._random = random.Random()  # noqa: S311  not for secrets
 
+    @property
+    def crowded(self) -> bool:
+        """Whether a request that came now may have to wait, or be refused."""
+        return self._preparation.busy or any(room.busy for room in self._admission.values())
+
     def check(self, question: Question, plan: Plan) -> None:
         """Refuse at once, before its body is read, what would be refused later. Raises Overloaded, DeadlineExceeded."""
         room, *_ = self._with_room(question, self._failovers.candidates(plan), 1, "primary")

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import BinaryIO
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_AUTOGROUP_TRIES = 5
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 GONE_S = 5.0
@@ -28,6 +30,21 @@ def adopt_orphans() -> None:
     """From now on, descendants whose parent ends become children of this process, which can then reap them."""
     if _libc is not None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def stand_back(niceness: int) -> None:
+    """Let other processes have the cores first. For the leader of a session."""
+    os.nice(niceness)
+    # Linux shares the cores between sessions first, and looks at niceness within each only (autogroups, sched(7)).
+    for _ in range(_AUTOGROUP_TRIES):
+        try:
+            Path("/proc/self/autogroup").write_text(str(niceness))
+        except BlockingIOError:  # whoever is not root may do so once in a tenth of a second, all together
+            time.sleep(0.1)
+        except OSError:  # where sessions are not looked at, there is no such file
+            return
+        else:
+            return
 
 
 class Child:
@@ -46,11 +63,16 @@ class Child:
         log: BinaryIO | int,
         cwd: Path,
         env: Mapping[str, str] | None = None,
+        niceness: int = 0,
     ) -> Child:
-        """Start `command`; both its outputs go to `log`. Raises OSError if it cannot be executed."""
+        """Start `command`; both its outputs go to `log`. Raises OSError if it cannot be executed.
+
+        `niceness`: from 0 to 19, how far it stands back where others want the cores."""
         parent = os.getpid()
 
-        def die_with_parent() -> None:
+        def prepare() -> None:
+            if niceness:
+                stand_back(niceness)
             if _libc is not None:
                 _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 if os.getppid() != parent:  # it went before the line above
@@ -65,7 +87,7 @@ class Child:
                 cwd=cwd,
                 env=env,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=prepare,
             )
         )
         try:

@@ -118,8 +118,9 @@ GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20), "MALLOC_TRIM_THRESHOLD_": 
 """For the gateway: glibc by itself would keep what large pictures took, in each thread that decoded one (ADR 33)."""
 
 
-_BEHIND = ("nice", "-n", "5")
-"""On one machine the workers would take the cores from the gateway, which then could not even refuse in time."""
+_BEHIND = {"torch": 5, "tf": 5}
+"""Niceness. On one machine the workers would take the cores from the gateway, which then could not even refuse in
+time."""
 
 
 def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, ...]:
@@ -135,7 +136,6 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
     threads = str(settings.workers.threads or tuning.available_cpus())
     commands = {
         "torch": (
-            *_BEHIND,
             str(python("torch")),
             *("-m", "torch_worker"),
             *("--serving", str(settings.serving / "torch")),
@@ -150,7 +150,6 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
             *("--threads", threads),
         ),
         "tf": (
-            *_BEHIND,
             str(python("tf")),
             *("-m", "tf_worker.server"),
             *("--host", tf_host),
@@ -174,6 +173,7 @@ def services(settings: Settings, environ: Mapping[str, str]) -> tuple[Service, .
             environs.get(name, environ),
             log=settings.logs / f"{name}.log",
             grace_s=grace_s.get(name, GRACE_S),
+            niceness=_BEHIND.get(name, 0),
         )
         for name, command in commands.items()
     )

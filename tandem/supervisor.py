@@ -27,6 +27,7 @@ class Service:
     log: Path
     grace_s: float
     """How long it may take to end after SIGTERM, in seconds."""
+    niceness: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def describe(code: int) -> str:
 async def start_child(service: Service) -> Running:
     """Start the service's process; its outputs are appended to its log. Raises OSError."""
     with open_log(service.log) as log:
-        return await Child.start(service.command, log=log, cwd=service.cwd, env=service.env)
+        return await Child.start(service.command, log=log, cwd=service.cwd, env=service.env, niceness=service.niceness)
 
 
 class Supervisor:

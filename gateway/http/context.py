@@ -6,9 +6,9 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -17,9 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import spans
 from gateway.http.security import SecurityHeaders
+from gateway.sampling import Sampling
 from gateway.spans import Tracer
 from gateway.stages import STAGES, StageClock
 from gateway.worker_times import UNKNOWN, WorkerTimes
+
+if TYPE_CHECKING:
+    from gateway.router import Plan
 
 _log = structlog.get_logger("gateway.request")
 
@@ -44,6 +48,8 @@ class RequestContext:
     """More for the log line: model, version, runtime."""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     """More for the answer, whatever it is."""
+    plan: Plan | None = None
+    """Who answers, where that is known already, and that there is room."""
 
     def server_timing(self) -> str:
         """The `Server-Timing` header (W3C Server Timing): milliseconds of each stage, of the worker's part of
@@ -72,9 +78,13 @@ class RequestContextMiddleware:
         internal_error: Callable[[RequestContext], Response],
         tracer: Tracer | None = None,
         *,
+        refuse: Callable[[Scope, RequestContext], Response | None] = lambda _, __: None,
         tls: bool = False,
     ) -> None:
+        """`refuse`: asked first; what it answers is all that is done."""
         self._app = app
+        self._refuse = refuse
+        self._refusals = Sampling(_REFUSALS_PER_S)
         self._internal_error = internal_error
         self._tracer = tracer
         self._security = SecurityHeaders(tls=tls)
@@ -105,21 +115,28 @@ class RequestContextMiddleware:
         if self._tracer is not None and scope["path"] not in _QUIET_PATHS:
             trace = self._tracer.begin(scope, context.request_id, context.clock)
             spans.trace.set(trace)
-        ids = {} if trace is None else trace.ids
-        with structlog.contextvars.bound_contextvars(request_id=context.request_id, **ids):
-            try:
-                await self._app(scope, receive, send_with_headers)
-            except (ClientDisconnect, asyncio.CancelledError):  # the latter when the gateway stops, which has answered
-                context.code = "cancelled"
-            except Exception:
-                _log.exception("internal_error", path=scope["path"])
-                if status:  # half an answer is out: only closing the connection is left to say that it is broken
-                    raise
-                await self._internal_error(context)(scope, receive, send_with_headers)
-            finally:
-                _write_line(context, scope, status)
-                if trace is not None:
-                    trace.end(scope, status=status, code=context.code, detail=context.detail, facts=context.facts)
+        ids = {"request_id": context.request_id, **({} if trace is None else trace.ids)}
+        refused = None
+        try:
+            refused = self._refuse(scope, context)
+            if refused is None:
+                with structlog.contextvars.bound_contextvars(**ids):
+                    await self._app(scope, receive, send_with_headers)
+            else:
+                await refused(scope, receive, send_with_headers)
+        except (ClientDisconnect, asyncio.CancelledError):  # the latter when the gateway stops, which has answered
+            context.code = "cancelled"
+        except Exception:
+            _log.exception("internal_error", path=scope["path"], **ids)
+            if status:  # half an answer is out: only closing the connection is left to say that it is broken
+                raise
+            await self._internal_error(context)(scope, receive, send_with_headers)
+        finally:
+            left_out = 0 if refused is None else self._refusals.left_out()
+            if left_out is not None:
+                _write_line(context, scope, status, ids, left_out)
+            if trace is not None:
+                trace.end(scope, status=status, code=context.code, detail=context.detail, facts=context.facts)
 
 
 def _request_id(scope: Scope) -> str:
@@ -131,10 +148,12 @@ def _request_id(scope: Scope) -> str:
     return uuid.uuid4().hex
 
 
+_REFUSALS_PER_S = 10
+"""Of requests that are refused at once, so many lines a second are written: a flood of them is for the metrics."""
 _QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 
 
-def _write_line(context: RequestContext, scope: Scope, status: int) -> None:
+def _write_line(context: RequestContext, scope: Scope, status: int, ids: Mapping[str, str], left_out: int) -> None:
     level = "debug" if scope["path"] in _QUIET_PATHS else "error" if status >= 500 else "info"
     getattr(_log, level)(
         "request",
@@ -148,4 +167,6 @@ def _write_line(context: RequestContext, scope: Scope, status: int) -> None:
         stages_ms={stage: round(seconds * 1000, 3) for stage, seconds in context.clock.seconds.items()},
         worker_ms=context.worker.ms(),
         **context.facts,
+        **({"left_out": left_out} if left_out else {}),
+        **ids,
     )

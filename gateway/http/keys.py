@@ -8,11 +8,12 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from gateway.errors import Forbidden, RateLimited
 from gateway.http.context import RequestContext, context_of
-from gateway.key_file import Right
+from gateway.key_file import Key, Right
 from gateway.keys import Keys
 from gateway.metrics import Metrics
 from gateway.rates import Rates
@@ -57,12 +58,10 @@ class Guard:
 
     async def admit(self, request: Request, right: Right) -> None:
         """Raises Unauthenticated, Forbidden, RateLimited. Loopback is no credential."""
-        if right != "admin" and not self._keys.required:
-            return
-        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
-        key = self._keys.find(sent.strip() if scheme.lower() == "bearer" else None)
         context = context_of(request)
-        context.facts["key"] = key.name
+        key = self._find(request.headers, right, context)
+        if key is None:
+            return
         if not key.may(right):
             raise Forbidden(
                 f"The key {key.name!r} lacks the right {right!r}. Send another one, or ask whoever runs the gateway "
@@ -70,6 +69,20 @@ class Guard:
             )
         if key.rate is not None:
             await self._keep_rate(context, key.name, key.rate)
+
+    def admits_at_once(self, headers: Headers, right: Right, context: RequestContext) -> bool:
+        """Whether `admit` lets it in, and does not count it. Raises Unauthenticated."""
+        key = self._find(headers, right, context)
+        return key is None or (key.may(right) and key.rate is None)
+
+    def _find(self, headers: Headers, right: Right, context: RequestContext) -> Key | None:
+        """None where none is needed. Raises Unauthenticated."""
+        if right != "admin" and not self._keys.required:
+            return None
+        scheme, _, sent = headers.get("authorization", "").partition(" ")
+        key = self._keys.find(sent.strip() if scheme.lower() == "bearer" else None)
+        context.facts["key"] = key.name
+        return key
 
     async def _keep_rate(self, context: RequestContext, name: str, rate: str) -> None:
         """Raises RateLimited. What is left is told as in draft-ietf-httpapi-ratelimit-headers-10."""

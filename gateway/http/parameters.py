@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 
 from gateway.routing import PAIR_PATTERN, Target, TargetPair
 
+MAX_KEY = 256
+"""Letters of what a request belongs to."""
 MAX_VERSION = 2**63 - 1
 """What the runtimes' protocols have room for."""
 

@@ -147,22 +147,26 @@ def internal_error(context: RequestContext) -> Response:
     return _response(_problem(500, "internal_error", "Internal error", detail, context.request_id))
 
 
+def answer(error: TandemError, context: RequestContext, metrics: Metrics) -> Response:
+    """The answer to `error`, which is counted, and kept in `context` for the log."""
+    context.code, context.detail = error.code, str(error)
+    context.cause = None if error.__cause__ is None else str(error.__cause__)
+    if isinstance(error, errors.RequestError | errors.Overload):
+        metrics.rejected.labels(error.code).inc()
+    headers = {}
+    if isinstance(error, _COME_BACK):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(problem_of(error, context.request_id), headers)
+
+
 def install(app: FastAPI, metrics: Metrics) -> None:
     """Answer every error of `app` with a problem."""
 
     async def on_tandem_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, TandemError)  # noqa: S101  Starlette's signature is wider than the registration
-        context = context_of(request)
-        context.code, context.detail = error.code, str(error)
-        context.cause = None if error.__cause__ is None else str(error.__cause__)
-        if isinstance(error, errors.RequestError | errors.Overload):
-            metrics.rejected.labels(error.code).inc()
-        headers = {}
-        if isinstance(error, _COME_BACK):
-            headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-        if isinstance(error, errors.Unauthenticated):
-            headers["WWW-Authenticate"] = "Bearer"
-        return _response(problem_of(error, context.request_id), headers)
+        return answer(error, context_of(request), metrics)
 
     async def on_invalid_parameter(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101

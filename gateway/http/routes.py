@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -15,7 +14,6 @@ from starlette.responses import Response
 
 from gateway import errors, spans
 from gateway.catalogue import Catalogue
-from gateway.deadline import Deadline
 from gateway.errors import NotAcceptable
 from gateway.health import Health
 from gateway.http import accept, answers, drawings, problems
@@ -23,16 +21,14 @@ from gateway.http.bodies import read_images, request_body
 from gateway.http.context import RequestContext, context_of
 from gateway.http.keys import Guard
 from gateway.http.models import ModelParam, version_states
-from gateway.http.parameters import CompareParameters, InferenceParameters, PredictParameters
+from gateway.http.parameters import MAX_KEY, CompareParameters, InferenceParameters, PredictParameters
 from gateway.http.presence import Presence
+from gateway.http.questions import question_of
 from gateway.inference import Question
 from gateway.metrics import Metrics
-from gateway.request_log import Origin
 from gateway.router import Router
 from gateway.service import Service
 from gateway.settings import Settings
-from gateway.tasks.base import Limits
-from gateway.tasks.table import TASKS
 from gateway.upload import Upload
 from modelkit.spec import ModelSpec
 
@@ -40,7 +36,7 @@ KeyHeader = Annotated[
     str | None,
     Header(
         alias="X-Tandem-Key",
-        max_length=256,
+        max_length=MAX_KEY,
         description="What the request belongs to, such as a customer: where a policy spreads requests over targets, "
         "those with the same key are answered by the same one.",
     ),
@@ -141,10 +137,11 @@ class Routes:
         context = context_of(request)
         context.facts["model"] = model
         runtime = None if parameters.runtime == "auto" else parameters.runtime
-        plan = self._routing.plan(model, runtime=runtime, version=parameters.version, key=key)
+        plan = context.plan or self._routing.plan(model, runtime=runtime, version=parameters.version, key=key)
         question = self._question(request, plan.primary.spec, parameters, media, plan.policy)
         other = plan.other or plan.primary
-        self._service.check(question, plan)
+        if context.plan is None:
+            self._service.check(question, plan)
         with (
             self._catalogue.using(question.spec),
             self._catalogue.using(other.spec),
@@ -256,20 +253,8 @@ class Routes:
         media: accept.MediaType,
         policy: str,
     ) -> Question:
-        context = context_of(request)
-        context.facts["version"] = spec.version
-        limits = self._settings.limits
-        timeout_ms = min(parameters.timeout_ms or limits.timeout_ms, limits.max_timeout_ms)
-        # From when the request arrived: whatever has been done for it since is part of its time.
-        deadline = Deadline(time.monotonic() - context.clock.elapsed_s() + timeout_ms / 1000)
-        defaults = TASKS[spec.task].defaults(spec)
-        asked = Limits(
-            most=defaults.most if parameters.top_k is None else parameters.top_k,
-            min_score=defaults.min_score if parameters.min_score is None else parameters.min_score,
-            deadline=deadline,
-        )
-        origin = Origin(context.request_id, context.time, policy)
-        return Question(spec, asked, deadline, origin, keep_originals=media in accept.PICTURES)
+        kept = media in accept.PICTURES
+        return question_of(context_of(request), spec, parameters, policy, self._settings.limits, keep_originals=kept)
 
     async def _receive(self, request: Request, question: Question, upload: Upload) -> int:
         """Read the pictures into `upload`; how many they are."""

@@ -19,12 +19,16 @@ pytestmark = pytest.mark.anyio
 WORKER = str(Path(__file__).parent / "stubs" / "worker.py")
 
 
-async def start(traces: Traces, folder: Path, *options: str) -> Child:
+async def start(traces: Traces, folder: Path, *options: str, niceness: int = 0) -> Child:
     """A stub worker that is past its start."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as log:
         child = await Child.start(
-            [sys.executable, "-S", WORKER, "worker", *options], log=log, cwd=folder, env=traces.environ
+            [sys.executable, "-S", WORKER, "worker", *options],
+            log=log,
+            cwd=folder,
+            env=traces.environ,
+            niceness=niceness,
         )
     with os.fdopen(reading) as output:
         await asyncio.to_thread(output.readline)
@@ -34,6 +38,14 @@ async def start(traces: Traces, folder: Path, *options: str) -> Child:
 async def test_a_child_leads_a_session_and_a_group_of_its_own(traces: Traces, tmp_path: Path) -> None:
     child = await start(traces, tmp_path)
     assert (os.getsid(child.pid), os.getpgid(child.pid)) == (child.pid, child.pid)
+    await child.stop(grace_s=10)
+
+
+async def test_a_child_stands_back_as_a_process_and_as_a_session(traces: Traces, tmp_path: Path) -> None:
+    child = await start(traces, tmp_path, niceness=3)
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 3
+    if (session := Path(f"/proc/{child.pid}/autogroup")).exists():  # elsewhere there is none to stand back
+        assert session.read_text().split()[-1] == "3"  # noqa: ASYNC240  nothing else runs
     await child.stop(grace_s=10)
 
 
