@@ -12,12 +12,11 @@ import structlog
 
 from gateway import admin_key, key_file
 from gateway.errors import Unauthenticated
+from gateway.file_stamp import file_stamp
 from gateway.key_file import ADMIN, InvalidKeyFile, Key, digest, id_of
 
 _log = structlog.get_logger(__name__)
 _POLL_S = 1.0
-_Seen = tuple[int, int, int] | None
-"""By what a file is known to be another one; None: there is none."""
 
 
 class Keys:
@@ -42,7 +41,7 @@ class Keys:
         self._by_id: dict[str, Key] = {}
         self.required = required
         admin_key.load_or_create_admin_key(admin_key_file)
-        self._seen = {each: _look(each) for each in self._files}
+        self._seen = {each: file_stamp(each) for each in self._files}
         self._take_admin(admin_key_file)
         if _is_there(path):
             self._take(path)
@@ -81,7 +80,7 @@ class Keys:
     def refresh(self) -> None:
         """Take over what has changed."""
         for path, take in self._files.items():
-            seen = _look(path)
+            seen = file_stamp(path)
             if seen == self._seen[path]:
                 continue
             self._seen[path] = seen
@@ -110,11 +109,3 @@ def _is_there(path: Path) -> bool:
     except OSError as error:
         raise InvalidKeyFile(f"The keys in {path} cannot be read: {error.strerror}.") from None
     return True
-
-
-def _look(path: Path) -> _Seen:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

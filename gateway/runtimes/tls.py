@@ -8,10 +8,11 @@ from pathlib import Path
 
 import grpc
 
+from gateway.file_stamp import FileStamp, file_stamp
 from gateway.settings import InvalidSettings, Settings, WorkerSettings
 from modelkit.spec import RuntimeName
 
-Stamp = tuple[tuple[int, int], ...]
+Stamp = tuple[FileStamp, ...]
 """What tells one content of the files from the next."""
 
 
@@ -54,18 +55,10 @@ def read(runtime: RuntimeName, settings: WorkerSettings) -> Tls | None:
 
 
 def stamp(settings: WorkerSettings) -> Stamp:
-    """Another one when a file has changed. A file that is away is as one that is empty."""
+    """Another one when a file has changed."""
     if not settings.tls_ca:
         return ()
-    return tuple(_state(path) for path in (settings.tls_ca, settings.tls_certificate, settings.tls_key) if path)
-
-
-def _state(path: str) -> tuple[int, int]:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return tuple(file_stamp(path) for path in (settings.tls_ca, settings.tls_certificate, settings.tls_key) if path)
 
 
 def _bytes(runtime: RuntimeName, name: str, path: str) -> bytes:

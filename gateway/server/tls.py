@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 
 import structlog
 
+from gateway.file_stamp import FileStamp, file_stamp
 from gateway.settings import HttpSettings, InvalidSettings
 
 _log = structlog.get_logger(__name__)
-
-_Stamp = tuple[tuple[int, int], ...]
 
 
 class Certificate:
@@ -53,16 +51,8 @@ class Certificate:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
-    def _stamp(self) -> _Stamp:
-        return tuple(_state(Path(name)) for name in (self._certificate, self._key))
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
+    def _stamp(self) -> tuple[FileStamp, FileStamp]:
+        return file_stamp(self._certificate), file_stamp(self._key)
 
 
 def _said(error: OSError) -> str:
