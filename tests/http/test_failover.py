@@ -12,6 +12,7 @@ import pytest
 
 from gateway.errors import RuntimeFailed, RuntimeUnavailable
 from tests.conftest import Fakes, StartGateway
+from tests.support.asking import count
 from tests.support.pictures import encode, plain
 from tests.support.waiting import wait_until
 
@@ -46,11 +47,6 @@ def predict(client: httpx.Client, **query: str | int) -> httpx.Response:
     return client.post(f"{MODEL}/predict", files=PICTURE, params=query)
 
 
-def metric(client: httpx.Client, series: str) -> float:
-    lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
-
-
 @pytest.mark.parametrize(
     "policy",
     [
@@ -75,8 +71,8 @@ def test_the_other_runtime_answers_where_the_first_fails_and_the_answer_says_so(
     assert answer.status_code == 200
     assert answer.json()["runtime"] == "tf"
     assert answer.json()["failover"] == {"from": "torch", "code": error.code}
-    assert metric(client, 'tandem_failovers_total{from="torch",to="tf"}') == 1
-    assert metric(client, 'tandem_requests_total{model="digits",outcome="ok",role="failover"') == 1
+    assert count(client, 'tandem_failovers_total{from="torch",to="tf"}') == 1
+    assert count(client, 'tandem_requests_total{model="digits",outcome="ok",role="failover"') == 1
 
 
 def test_both_fail_once_each_and_the_second_ones_error_is_the_answer(start: Start, fakes: Fakes) -> None:
@@ -112,7 +108,7 @@ def test_a_late_request_is_hedged_and_the_overtaken_call_cancelled(start: Start,
     assert answer.json()["runtime"] == "tf"
     assert "failover" not in answer.json()
     assert fakes["torch"].running == 0
-    assert metric(client, 'tandem_hedges_total{from="torch",outcome="won",to="tf"}') == 1
+    assert count(client, 'tandem_hedges_total{from="torch",outcome="won",to="tf"}') == 1
 
 
 def test_what_is_shown_of_a_policy_without_options_is_as_it_was(start: Start) -> None:

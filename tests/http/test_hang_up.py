@@ -15,6 +15,7 @@ import pytest
 from gateway.errors import DeadlineExceeded
 from tests.conftest import Fakes, StartGateway
 from tests.support import rows
+from tests.support.asking import count, set_policy
 from tests.support.pictures import encode, plain
 from tests.support.waiting import wait_until
 
@@ -42,20 +43,8 @@ def ask() -> Iterator[Ask]:
         connection.close()
 
 
-def count(client: httpx.Client, series: str) -> float:
-    """The sum of the values of all series that begin like this."""
-    lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
-
-
 def until(condition: Callable[[], Any], fakes: Fakes) -> None:
     wait_until(condition, lambda: fakes, patience_s=30, pause_s=0.01)
-
-
-def set_policy(client: httpx.Client, var: Path, policy: dict[str, object]) -> None:
-    key = (var / "admin.key").read_text().strip()
-    headers = {"authorization": f"Bearer {key}"}
-    assert client.put("/v1/models/digits/routing", json=policy, headers=headers).status_code == 200
 
 
 def test_the_call_to_the_worker_is_cancelled_and_counts_as_nobodys_failure(
@@ -97,7 +86,9 @@ def test_both_of_a_comparison_are_cancelled(client: httpx.Client, fakes: Fakes, 
 
 
 def test_both_of_a_hedged_request_are_cancelled(client: httpx.Client, fakes: Fakes, ask: Ask, tmp_path: Path) -> None:
-    set_policy(client, tmp_path, {"policy": "fixed", "target": "torch", "hedge": {"after_ms": 1, "budget": 1}})
+    set_policy(
+        client, tmp_path, "digits", {"policy": "fixed", "target": "torch", "hedge": {"after_ms": 1, "budget": 1}}
+    )
     fakes["torch"].hold, fakes["tf"].hold = asyncio.Event(), asyncio.Event()
     connection = ask(client)
     until(lambda: (fakes["torch"].running, fakes["tf"].running) == (1, 1), fakes)
@@ -108,7 +99,7 @@ def test_both_of_a_hedged_request_are_cancelled(client: httpx.Client, fakes: Fak
 def test_no_other_runtime_is_asked_for_one_that_has_gone(
     client: httpx.Client, fakes: Fakes, ask: Ask, tmp_path: Path
 ) -> None:
-    set_policy(client, tmp_path, {"policy": "failover", "targets": ["torch", "tf"]})
+    set_policy(client, tmp_path, "digits", {"policy": "failover", "targets": ["torch", "tf"]})
     fakes["torch"].hold, fakes["torch"].error = asyncio.Event(), DeadlineExceeded("It took too long.")
     connection = ask(client)
     until(lambda: fakes["torch"].running == 1, fakes)
@@ -119,7 +110,7 @@ def test_no_other_runtime_is_asked_for_one_that_has_gone(
 
 
 def test_its_shadow_goes_on(client: httpx.Client, fakes: Fakes, ask: Ask, tmp_path: Path) -> None:
-    set_policy(client, tmp_path, {"policy": "shadow", "primary": "torch", "shadow": "tf", "control_rate": 0})
+    set_policy(client, tmp_path, "digits", {"policy": "shadow", "primary": "torch", "shadow": "tf", "control_rate": 0})
     fakes["torch"].hold = asyncio.Event()
     connection = ask(client)
     until(lambda: fakes["torch"].running == 1, fakes)

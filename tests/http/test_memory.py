@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Fakes, StartGateway
 from tests.http.test_errors import assert_problem
+from tests.support.asking import count
 from tests.support.pictures import encode, plain
 from tests.support.waiting import wait_until
 
@@ -20,13 +21,10 @@ GOOD = encode(plain(7))
 TENSOR_BYTES = 32 * 32 * 3
 
 
-def count(client: httpx.Client, series: str) -> float:
-    lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} "))
-
-
 def until(client: httpx.Client, series: str, value: float) -> None:
-    wait_until(lambda: count(client, series) == value, lambda: client.get("/metrics").text, patience_s=30, pause_s=0.01)
+    wait_until(
+        lambda: count(client, f"{series} ") == value, lambda: client.get("/metrics").text, patience_s=30, pause_s=0.01
+    )
 
 
 @pytest.fixture

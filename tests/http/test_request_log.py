@@ -17,7 +17,8 @@ from gateway.app import create_app
 from gateway.errors import RuntimeFailed
 from gateway.settings import Settings, ShadowSettings
 from tests.conftest import Fakes, StartGateway
-from tests.http.test_shadow import PICTURE, SHADOW, count, set_policy, until
+from tests.http.test_shadow import PICTURE, SHADOW, until
+from tests.support.asking import count, set_policy
 from tests.support.packages import write_store
 from tests.support.rows import read, wait_for
 

@@ -16,6 +16,7 @@ from gateway.errors import RuntimeFailed, RuntimeUnavailable
 from gateway.settings import Settings, ShadowSettings
 from modelkit.spec import RuntimeName
 from tests.conftest import Fakes, StartGateway
+from tests.support.asking import count, set_policy
 from tests.support.packages import write_store
 from tests.support.pictures import encode, plain
 
@@ -25,12 +26,6 @@ PICTURE = {"image": encode(plain(7))}
 _PATIENCE_S = 30.0
 
 StartShadowing = Callable[..., httpx.Client]
-
-
-def set_policy(client: httpx.Client, var: Path, model: str, policy: dict[str, object]) -> None:
-    key = (var / "admin.key").read_text().strip()
-    answer = client.put(f"/v1/models/{model}/routing", json=policy, headers={"authorization": f"Bearer {key}"})
-    assert answer.status_code == 200, answer.text
 
 
 @pytest.fixture
@@ -53,12 +48,6 @@ def hang(fakes: Fakes) -> None:
 
 def ask(client: httpx.Client, **params: object) -> httpx.Response:
     return client.post(f"{MODEL}/predict", files=PICTURE, params=params)  # type: ignore[arg-type]
-
-
-def count(client: httpx.Client, series: str) -> float:
-    """The sum of the values of all series that begin like this."""
-    lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
 
 
 def shadows(client: httpx.Client, outcome: str = "ok", runtime: str = "tf", version: int = 2) -> float:

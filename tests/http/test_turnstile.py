@@ -17,6 +17,7 @@ from gateway.http import context
 from tests.conftest import Fakes, StartGateway
 from tests.http.test_errors import GOOD, PNG, assert_problem
 from tests.http.test_keys import add_key
+from tests.support.asking import count
 from tests.support.waiting import wait_until
 
 PREDICT = "/v1/models/digits/predict"
@@ -40,11 +41,6 @@ def full(client: httpx.Client, fakes: Fakes, headers: dict[str, str] | None = No
     finally:
         release.set()
         thread.join()
-
-
-def count(client: httpx.Client, series: str) -> float:
-    lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
 
 
 def test_it_is_counted_and_answered_as_any_refusal_and_its_connection_is_kept(

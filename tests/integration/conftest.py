@@ -31,9 +31,3 @@ def put(stack: Stack, client: httpx.Client) -> Iterator[Put]:
 
     yield put
     put({"policy": "fixed", "target": "torch"})
-
-
-def total(client: httpx.Client, series: str) -> float:
-    """The sum of the gateway's series whose lines begin so."""
-    lines = client.get("/metrics").text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.conftest import Put, total
+from tests.integration.conftest import Put
+from tests.support.asking import count
 from tests.support.stack import ROOT, Stack
 
 SEVEN = {"image": (ROOT / "models" / "digits" / "samples" / "7.png").read_bytes()}
@@ -33,7 +34,7 @@ def test_a_worker_is_killed_the_other_answers_and_the_first_one_is_taken_again_w
     stack.wait_until(lambda: ask()["runtime"] == first)
     answers.clear()
     counted = f'tandem_failovers_total{{from="{first}",to="{other}"}}'
-    before = total(client, counted)
+    before = count(client, counted)
 
     os.kill(stack.pid(first), signal.SIGKILL)
     stack.wait_until(lambda: "failover" in ask())
@@ -43,5 +44,5 @@ def test_a_worker_is_killed_the_other_answers_and_the_first_one_is_taken_again_w
     failed_over = [each for each in answers if "failover" in each]
     assert {each["runtime"] for each in failed_over} == {other}
     assert {each["failover"]["from"] for each in failed_over} == {first}
-    assert total(client, counted) - before == len(failed_over)
+    assert count(client, counted) - before == len(failed_over)
     assert {each["results"][0]["predictions"][0]["label"] for each in answers} == {"7"}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.asking import count
 from tests.support.packages import write_store
 from tests.support.stack import HOST, ROOT, free_ports
 from tests.support.waiting import wait_until
@@ -26,8 +27,7 @@ class Gateway:
 
     def count(self, series: str) -> float:
         """The sum of the values of all series that begin like this."""
-        lines = self.client.get("/metrics").text.splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
+        return count(self.client, series)
 
 
 @contextmanager
