@@ -24,6 +24,8 @@ class Sent:
     """UNANSWERED where the connection ended, or nothing came in time."""
     seconds: float
     retry_after_s: int | None
+    late_s: float
+    """Of `seconds`, the load's own: from when it was due until it was sent."""
 
 
 class _Connection(asyncio.Protocol):
@@ -33,6 +35,7 @@ class _Connection(asyncio.Protocol):
         self._load = load
         self._received = b""
         self._due_s: float | None = None
+        self._late_s = 0.0
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,6 +45,7 @@ class _Connection(asyncio.Protocol):
     def ask(self, due_s: float) -> None:
         assert self._transport is not None  # noqa: S101  asked when connected
         self._due_s = due_s
+        self._late_s = time.perf_counter() - due_s
         self._transport.write(self._load.request)
 
     def give_up(self) -> None:
@@ -71,7 +75,7 @@ class _Connection(asyncio.Protocol):
     def _end(self, status: int, retry_after_s: int | None) -> None:
         if self._due_s is not None:
             took_s = time.perf_counter() - self._due_s
-            self._load.sent.append(Sent(self._due_s, status, took_s, retry_after_s))
+            self._load.sent.append(Sent(self._due_s, status, took_s, retry_after_s, self._late_s))
             self._due_s = None
             self._load.under_way.pop(self).set_result(None)
 

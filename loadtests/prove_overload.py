@@ -136,7 +136,11 @@ class Proof:
             peak_per_s, self._options.timeout_ms / 1000, self._options.seconds, before, during, after, self._memory
         )
         self._show(came)
-        self._console.print(f"the load itself took {cpu_s / self._options.seconds:.2f} of a core during the overload")
+        late_s = float(np.percentile([each.late_s for each in during], 99))
+        self._console.print(
+            f"the load itself took {cpu_s / self._options.seconds:.2f} of a core during the overload, and was late by "
+            f"{late_s * 1000:.1f} ms at its p99"
+        )
         verdicts = came.verdicts()
         for each in verdicts:
             self._console.print(f"{'passed' if each.passed else 'FAILED'}  {each.what}: {each.why}", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import resource
 import socket
@@ -104,6 +105,9 @@ class Server(uvicorn.Server):
         )
         if self._place is not None:
             asyncio.get_running_loop().add_reader(self._place.supervisor, self._orphaned)
+        # What stays until the end need not be looked through again and again: each time, all requests would wait for it.
+        gc.collect()
+        gc.freeze()
         self.started = True
         _log.info("listening", address=self._listening.getsockname()[:2])
 
