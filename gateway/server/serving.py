@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
         )
         if self._place is not None:
             asyncio.get_running_loop().add_reader(self._place.supervisor, self._orphaned)
-        # What stays until the end need not be looked through again and again: each time, all requests would wait for it.
+        # What stays until the end need not be looked through again and again, while all requests wait.
         gc.collect()
         gc.freeze()
         self.started = True
