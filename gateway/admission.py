@@ -44,16 +44,19 @@ class Admission:
         max_queue: int,
         inflight: Gauge,
         waiting: Gauge,
+        learn: Callable[[int, float], None] | None = None,
         foresees: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`what` the places are for: `the torch runtime`. `most`: how many there are now, at least one. The gauges show
-        places taken and requests waiting.
+        """`what` the places are for: `the torch runtime`. `most`: how many there are now, at least one. `learn` is told
+        how many are given back that were taken when, on the clock, while others wait. The gauges show places taken and
+        requests waiting.
 
         `foresees`: whether a request is refused whose deadline would pass; else it waits until then.
         """
         self._what = what
         self._most = most
+        self._tell = learn
         self._max_queue = max_queue
         self._taken = 0
         self._waiting: deque[_Waiter] = deque()
@@ -81,6 +84,8 @@ class Admission:
             yield
         finally:
             self._inflight_gauge.dec(count)
+            if self._tell is not None and self._waiting:
+                self._tell(count, start_s)
             self._learn(self._clock() - start_s)
             self._give_back(count)
 

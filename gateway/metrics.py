@@ -90,6 +90,13 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.admission_limit = Gauge(
+            "tandem_admission_limit",
+            "Pictures that may be at the runtime now, but for shadows.",
+            ("runtime",),
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.queue_depth = Gauge(
             "tandem_queue_depth",
             "Requests waiting for places at the runtime now.",

@@ -12,6 +12,7 @@ from typing import Literal
 
 from gateway.admission import Admission
 from gateway.agreement import Agreement
+from gateway.concurrency import ConcurrencyLimit
 from gateway.disagreements import Disagreements
 from gateway.errors import Overloaded, TandemError
 from gateway.failover import Failovers
@@ -23,7 +24,7 @@ from gateway.preparation import Preparation
 from gateway.recording import Recorder, withheld
 from gateway.router import Plan, Side
 from gateway.runtimes.base import Runtime
-from gateway.settings import RuntimeSettings, Settings
+from gateway.settings import Settings
 from gateway.shadow import Shadows
 from gateway.stages import StageClock
 from gateway.upload import Upload, Uploads
@@ -58,16 +59,22 @@ class Service:
         self._shadows = shadows
         self._disagreements = disagreements
         self._log = log
-        self._admission = {
-            name: Admission(
+        self._admission = {}
+        for name, limit in settings.runtimes.items():
+            least = settings.workers.least_inflight if limit.admission == "adaptive" else limit.max_inflight
+            places = ConcurrencyLimit(
+                partial(_places, settings, least, runtimes[name]),
+                partial(_places, settings, limit.max_inflight, runtimes[name]),
+                metrics.admission_limit.labels(name),
+            )
+            self._admission[name] = Admission(
                 f"the {name} runtime",
-                most=partial(_places, settings, limit, runtimes[name]),
+                most=places.now,
+                learn=places.learn,
                 max_queue=limit.max_queue and settings.share(limit.max_queue),
                 inflight=metrics.inflight.labels(name),
                 waiting=metrics.queue_depth.labels(name),
             )
-            for name, limit in settings.runtimes.items()
-        }
         self.uploads = Uploads(settings.share(settings.limits.max_inflight_bytes), metrics.inflight_bytes)
         self._preparation = Preparation(settings, keep_uploads=lambda: disagreements.wanted, metrics=metrics)
         self.threads = self._preparation.threads
@@ -221,6 +228,6 @@ class Service:
         raise refusals[0][1]
 
 
-def _places(settings: Settings, limit: RuntimeSettings, runtime: Runtime) -> int:
+def _places(settings: Settings, of_each: int, runtime: Runtime) -> int:
     """Of this process, at all workers that `runtime` has now."""
-    return settings.share(limit.max_inflight * runtime.replicas)
+    return settings.share(of_each * runtime.replicas)

@@ -117,6 +117,8 @@ def _join(ip: str, port: str) -> str:
 
 
 class RuntimeSettings(_Section):
+    admission: Literal["adaptive", "fixed"] = "adaptive"
+    """Pictures at once: as measured best, from what fills the workers' batches to max_inflight; or always that."""
     max_inflight: int = Field(64, gt=0)
     """Most pictures at each worker of this runtime at once, from all gateway processes together."""
     max_queue: int = Field(256, ge=0)
@@ -245,6 +247,11 @@ class WorkersSettings(_Section):
         answered."""
         return self.replicas or 2
 
+    @property
+    def least_inflight(self) -> int:
+        """Pictures at a worker that keep its batches full: for each replica one is computed, and one waits."""
+        return 2 * self.max_batch_size * self.batches_at_once
+
 
 class ShadowSettings(_Section):
     max_inflight: int = Field(8, gt=0)
@@ -370,10 +377,9 @@ class Settings(BaseSettings):
 
 
 def unfilled_batches(settings: Settings) -> Iterator[str]:
-    """A sentence for each runtime at which too few pictures are admitted at once to keep its batches full: for each
-    replica a batch that is computed, and one that waits."""
+    """A sentence for each runtime at which too few pictures are admitted at once to keep its batches full."""
     workers = settings.workers
-    needed = 2 * workers.max_batch_size * workers.batches_at_once
+    needed = workers.least_inflight
     for name, runtime in settings.runtimes.items():
         if runtime.max_inflight < needed:
             yield (

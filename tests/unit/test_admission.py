@@ -207,6 +207,28 @@ async def test_so_long_as_nothing_is_known_of_the_pace_requests_wait() -> None:
     await waiting
 
 
+async def test_places_given_back_while_others_wait_are_told_with_when_they_were_taken() -> None:
+    clock, told = Clock(), list[tuple[int, float]]()
+    metrics = Metrics(CollectorRegistry())
+    places = Admission(
+        "the torch runtime",
+        most=lambda: 2,
+        max_queue=2,
+        inflight=metrics.inflight.labels("torch"),
+        waiting=metrics.queue_depth.labels("torch"),
+        learn=lambda count, since_s: told.append((count, since_s)),
+        clock=clock,
+    )
+    deadline = Deadline.after_ms(60_000, clock)
+    clock.now_s = since_s = clock.now_s + 1
+    async with places.places(2, deadline):
+        waiting = asyncio.create_task(_visit(places, deadline))
+        await asyncio.sleep(0)
+        clock.now_s += 1
+    await waiting
+    assert told == [(2, since_s)]  # nobody waited when the second one left
+
+
 async def _visit(places: Admission, deadline: Deadline) -> None:
     async with places.places(1, deadline):
         pass
