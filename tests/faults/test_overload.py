@@ -45,7 +45,7 @@ def test_of_three_times_too_many_requests_many_are_answered_the_rest_refused_and
 
 
 def sent(status: int = 200, seconds: float = 0.1, at_s: float = 0.0) -> Sent:
-    return Sent(at_s, status, seconds, 1 if status == 429 else None)
+    return Sent(at_s, status, seconds, 1 if status == 429 else None, late_s=0.0)
 
 
 def verdicts(during: Sequence[Sent], after: Sequence[Sent] = (), growth: int = 0) -> dict[str, bool]:
