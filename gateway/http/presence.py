@@ -30,6 +30,7 @@ class Presence:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._watch.cancel()
+        del self._watch  # its CancelledError holds the frame, and that this: only a garbage collection would find it
         if self._gone:
             self._task.uncancel()
             if isinstance(error, asyncio.CancelledError):
