@@ -5,10 +5,10 @@ PYTHON ?= python3
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
-	$(info make test    set everything up and run all tests)
+	$(info make test    set everything up and run the tests, but for the suites that follow)
 	$(info make test-sources   a model of every kind through docs/models.md: makes the conversion environments, half an hour)
 	$(info make test-monitoring   every rule, and every query of the dashboards against a real Prometheus and a stack under load)
-	$(info make test-faults     short forms of the soak, of overload and of workers that fail, hostile pictures and HTTP, the API against its description)
+	$(info make test-faults     gateways killed, stopped and of several processes, short forms of the soak, of overload and of workers that fail, hostile input)
 	$(info make test-postgres   policies and request log on a real PostgreSQL server)
 	$(info make test-redis      the rates of keys on a real Redis server)
 	$(info make test-compose   the Docker stack: builds the images, starts it, and checks it; needs a Docker engine)

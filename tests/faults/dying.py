@@ -1,4 +1,4 @@
-"""`publish` or `remove` in a process that dies at a chosen step: `python -m tests.modelkit.dying STEP publish …`.
+"""`publish` or `remove` in a process that dies at a chosen step: `python -m tests.faults.dying STEP publish …`.
 
 A step is anything that changes a file or a folder: the process is killed just before the step of that number.
 """

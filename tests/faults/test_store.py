@@ -38,7 +38,7 @@ class Scene:
         add_artifacts(digits_spec(3), self.package)
 
     def run(self, *what: str, die_at_step: int = 0, largest_file: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tests.modelkit.dying", str(die_at_step), str(largest_file), *what]
+        command = [sys.executable, "-m", "tests.faults.dying", str(die_at_step), str(largest_file), *what]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
     def publish(self, **how: int) -> subprocess.CompletedProcess[str]:
