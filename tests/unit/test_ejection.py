@@ -7,6 +7,7 @@ import contextlib
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gateway.breaker import FAILURES, OPEN_S
 from gateway.errors import DeadlineExceeded, RuntimeFailed, RuntimeUnavailable
@@ -179,13 +180,23 @@ async def test_at_most_half_are_set_aside_and_never_the_only_one() -> None:
     assert workers.metric("tandem_replicas_usable") == 2
 
 
-@pytest.mark.parametrize("how", ["fails", "answers wrongly"])
-async def test_a_worker_that_fails_on_everything_is_set_aside_until_it_does_not(how: str) -> None:
+@pytest.mark.parametrize(
+    "scores",
+    [
+        pytest.param(None, id="an error"),
+        pytest.param(np.zeros((1, 9), np.float32), id="another shape"),
+        pytest.param(np.full((1, 10), np.nan, np.float32), id="NaN"),
+        pytest.param(np.full((1, 10), -np.inf, np.float32), id="infinite"),
+    ],
+)
+async def test_a_worker_that_fails_on_everything_is_set_aside_until_it_does_not(
+    scores: NDArray[np.float32] | None,
+) -> None:
     workers = await serving(FIRST, SECOND)
-    if how == "fails":
+    if scores is None:
         workers.fakes[FIRST].error = RuntimeFailed("It is broken.")
     else:
-        workers.fakes[FIRST].tensors = {"scores": np.zeros((1, 9), np.float32)}
+        workers.fakes[FIRST].tensors = {"scores": scores}
     failed = 0
     for _ in range(4 * FAILURES):
         try:
@@ -193,6 +204,10 @@ async def test_a_worker_that_fails_on_everything_is_set_aside_until_it_does_not(
         except RuntimeFailed:
             failed += 1
     assert failed == FAILURES  # without waiting for the next status
+    workers.now_s += AGAIN_S
+    await workers.status()
+    await workers.status()
+    assert workers.metric("tandem_replicas_usable") == 1  # the trial has failed
     workers.fakes[FIRST].error = workers.fakes[FIRST].tensors = None
     workers.now_s += AGAIN_S
     await workers.status()
