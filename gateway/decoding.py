@@ -44,8 +44,8 @@ class Decoding:
         self._held = pixels
 
     def run(self) -> None:
-        """Until all is done, or pixels are lacking. Raises UnsupportedImage, InvalidImage, ImageTooLarge, and
-        DeadlineExceeded between two pictures."""
+        """Until all is done, or pixels are lacking. Raises UnsupportedImage, InvalidImage, ImageTooLarge,
+        MemoryError, and DeadlineExceeded between two pictures."""
         with self._lock:
             if self._closed:
                 return

@@ -18,7 +18,7 @@ TandemError
 │   ├── Unauthenticated         no key, or a wrong one
 │   └── Forbidden               a key without that right
 ├── Overload                    the caller should come back later
-│   ├── Overloaded              the gateway's own admission says no
+│   ├── Overloaded              the gateway's own admission says no, or its memory is full
 │   ├── TooManyConnections      at once
 │   ├── Stopping                the gateway ends, and has waited long enough
 │   └── RateLimited             this key's rate limit

@@ -12,7 +12,14 @@ from starlette.responses import Response
 from gateway.deadline import Deadline
 from gateway.disagreement_table import Disagreement
 from gateway.disagreements import Disagreements
-from gateway.errors import DatabaseUnavailable, DeadlineExceeded, DisagreementNotFound, InvalidParameter, NotAcceptable
+from gateway.errors import (
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    DisagreementNotFound,
+    InvalidParameter,
+    NotAcceptable,
+    Overloaded,
+)
 from gateway.http import accept, drawings, problems
 from gateway.http.keys import Guard
 from gateway.images.decode import media_type
@@ -63,7 +70,7 @@ class DisagreementRoutes:
         router.add_api_route(
             f"{path}/{{number}}",
             self.one,
-            responses=problems.answers(*of_one, NotAcceptable, DeadlineExceeded)
+            responses=problems.answers(*of_one, NotAcceptable, Overloaded, DeadlineExceeded)
             | {200: {"model": Disagreement, **as_picture}},
         )
         router.add_api_route(

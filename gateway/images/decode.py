@@ -35,7 +35,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
 
     Transparent parts show white, as on a page. 16-bit channels keep their high byte.
 
-    Raises UnsupportedImage, InvalidImage, and ImageTooLarge before allocating width × height × 3 bytes.
+    Raises UnsupportedImage, InvalidImage, and ImageTooLarge before allocating width × height × 3 bytes; MemoryError.
     """
     return pixels_of(open_picture(data, max_pixels=max_pixels))
 
@@ -53,6 +53,8 @@ def open_picture(data: bytes, *, max_pixels: int) -> Image.Image:
         raise InvalidImage("The picture has no pixels.")
     try:
         image = Image.open(io.BytesIO(essence.data), formats=(essence.form,))
+    except MemoryError:  # not the picture's fault
+        raise
     except Exception as error:  # Pillow raises whatever its plug-ins do on a corrupt header
         raise corrupt() from error
     if image.size != essence.size:  # what was checked is what is decoded
@@ -62,12 +64,13 @@ def open_picture(data: bytes, *, max_pixels: int) -> Image.Image:
 
 
 def pixels_of(image: Image.Image) -> Image.Image:
-    """What `decode` makes of a picture that `open_picture` has opened. Raises UnsupportedImage, InvalidImage."""
+    """What `decode` makes of a picture that `open_picture` has opened. Raises UnsupportedImage, InvalidImage,
+    MemoryError."""
     upright = _UPRIGHT.get(image.info[_ORIENTATION])
     try:
         image.load()
         rgb = _to_rgb(image)
-    except UnsupportedImage:
+    except (UnsupportedImage, MemoryError):
         raise
     except Exception as error:  # as above
         raise corrupt() from error

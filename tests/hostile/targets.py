@@ -52,8 +52,6 @@ def _decoded(data: bytes) -> str:
     try:
         image = decode(data, max_pixels=MAX_PIXELS)
     except TandemError as error:
-        if isinstance(error.__cause__, MemoryError):
-            raise error.__cause__ from None
         return error.code
     if image.mode != "RGB" or not 0 < image.width * image.height <= MAX_PIXELS:
         raise AssertionError(f"{image.mode}, {image.size}")

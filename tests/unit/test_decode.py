@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngImageFile
 
 from gateway.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 from gateway.images.decode import decode
@@ -190,6 +191,19 @@ def test_the_pixel_limit_is_checked_before_decoding() -> None:
     header_only = encode(Image.new("RGB", (2000, 2000)))[:60]
     with pytest.raises(ImageTooLarge, match="2000 × 2000"):
         decode(header_only, max_pixels=2000 * 2000 - 1)
+
+
+@pytest.mark.parametrize("where", ["open", "load", "convert"])
+def test_a_picture_for_which_there_is_no_memory_is_not_called_corrupt(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    data = encode(corners().convert("L"))
+    monkeypatch.setattr(Image if where == "open" else PngImageFile, where, full)
+    with pytest.raises(MemoryError):
+        decode(data, max_pixels=ROOMY)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
