@@ -67,6 +67,7 @@ def create_app(
         settings.keys_file,
         required=settings.keys.required,
         named=bool(settings.keys.file),
+        metrics=metrics,
     )
     rates = Rates(settings.rate_limit.storage_url, share=settings.share, metrics=metrics)
     guard = Guard(keys, rates, metrics)

@@ -14,6 +14,7 @@ from gateway import admin_key, key_file
 from gateway.errors import Unauthenticated
 from gateway.file_stamp import file_stamp
 from gateway.key_file import ADMIN, InvalidKeyFile, Key, digest, id_of
+from gateway.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 _POLL_S = 1.0
@@ -33,11 +34,14 @@ class Keys:
         *,
         required: bool,
         named: bool = False,
+        metrics: Metrics,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`path` may be missing unless it was `named`. Raises InvalidKeyFile."""
         self._files = {admin_key_file: self._take_admin, path: self._take}
         self._now = now
+        self._not_read: set[Path] = set()
+        self._not_read_gauge = metrics.keys_not_read
         self._by_id: dict[str, Key] = {}
         self.required = required
         admin_key.load_or_create_admin_key(admin_key_file)
@@ -87,9 +91,12 @@ class Keys:
             try:
                 take(path)
             except InvalidKeyFile as error:
+                self._not_read.add(path)
                 _log.error("keys_not_read", reason=str(error), detail="The keys that were read last stay in force.")
             else:
+                self._not_read.discard(path)
                 _log.info("keys", file=path.name, keys=sorted({key.name for key in self._by_id.values()}))
+            self._not_read_gauge.set(len(self._not_read))
 
     def _take_admin(self, path: Path) -> None:
         text = admin_key.read(path)

@@ -172,6 +172,12 @@ class Metrics:
             "Requests of keys with a rate that this gateway counted alone, since Redis was away.",
             registry=registry,
         )
+        self.keys_not_read = Gauge(
+            "tandem_keys_not_read",
+            "Files of keys that are broken or gone now: the keys that were read last stay in force.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.failovers = Counter(
             "tandem_failovers",
             "Requests of which a second runtime was asked because the first one had failed.",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
 
 from gateway import key_file
 from gateway.errors import Unauthenticated
 from gateway.key_file import InvalidKeyFile, new_key
 from gateway.keys import Keys
+from gateway.metrics import Metrics
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -23,8 +25,22 @@ def add(path: Path, name: str = "shop", expires: datetime | None = None) -> str:
     return text
 
 
-def opened(tmp_path: Path, *, required: bool = False, named: bool = False, now: datetime = NOW) -> Keys:
-    return Keys(tmp_path / "admin.key", tmp_path / "keys.json", required=required, named=named, now=lambda: now)
+def opened(
+    tmp_path: Path,
+    *,
+    required: bool = False,
+    named: bool = False,
+    now: datetime = NOW,
+    registry: CollectorRegistry | None = None,
+) -> Keys:
+    return Keys(
+        tmp_path / "admin.key",
+        tmp_path / "keys.json",
+        required=required,
+        named=named,
+        metrics=Metrics(registry or CollectorRegistry()),
+        now=lambda: now,
+    )
 
 
 def test_without_a_file_only_the_admin_key_is_known_and_none_is_required(tmp_path: Path) -> None:
@@ -90,8 +106,9 @@ def test_a_file_that_breaks_while_the_gateway_runs_leaves_the_keys_in_force_and_
     tmp_path: Path, broken: str | None
 ) -> None:
     path = tmp_path / "keys.json"
-    text = add(path)
-    keys = opened(tmp_path)
+    text, registry = add(path), CollectorRegistry()
+    keys = opened(tmp_path, registry=registry)
+    assert registry.get_sample_value("tandem_keys_not_read") == 0
     if broken is None:
         path.unlink()
     else:
@@ -101,9 +118,13 @@ def test_a_file_that_breaks_while_the_gateway_runs_leaves_the_keys_in_force_and_
         keys.refresh()
     assert [(each["event"], each["log_level"]) for each in logs] == [("keys_not_read", "error")]
     assert keys.find(text).name == "shop"
+    (tmp_path / "admin.key").write_text("another-one-that-is-longer-than-the-first-one\n")
+    keys.refresh()
+    assert registry.get_sample_value("tandem_keys_not_read") == 1  # the other file is well
     later = add_after(path)
     keys.refresh()
     assert keys.find(later).name == "later"
+    assert registry.get_sample_value("tandem_keys_not_read") == 0
 
 
 def add_after(path: Path) -> str:
@@ -124,4 +145,9 @@ def test_a_file_that_should_be_there_and_cannot_be_reached_ends_the_start(tmp_pa
     with pytest.raises(InvalidKeyFile, match="cannot be read: No such file"):
         opened(tmp_path)
     with pytest.raises(InvalidKeyFile, match="cannot be read: Not a directory"):
-        Keys(tmp_path / "admin.key", tmp_path / "admin.key" / "keys.json", required=False)
+        Keys(
+            tmp_path / "admin.key",
+            tmp_path / "admin.key" / "keys.json",
+            required=False,
+            metrics=Metrics(CollectorRegistry()),
+        )
