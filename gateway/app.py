@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import Scope
@@ -153,7 +154,7 @@ def create_app(
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Tandem",
         version=version("tandem-serving"),
         description="One vision model on two runtimes, behind one endpoint.",

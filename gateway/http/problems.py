@@ -190,7 +190,7 @@ def install(app: FastAPI, metrics: Metrics) -> None:
         )
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = _allowed(request)
+            headers["Allow"] = _allowed(request) or "GET, HEAD"  # no route of ours: a file of the pages
         return _response(_problem(error.status_code, code, title, detail, context.request_id), headers)
 
     app.add_exception_handler(TandemError, on_tandem_error)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
+
+from tests.conftest import StartGateway
 
 
 @pytest.mark.parametrize(
@@ -27,10 +31,23 @@ EXPECTED = {
 }
 
 
-def test_the_page_of_the_api_may_load_what_it_names_and_nothing_else(client: httpx.Client) -> None:
-    answer = client.get("/docs")
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_pages_of_the_api_load_all_from_the_gateway_and_may_load_nothing_else(
+    start_gateway: StartGateway, page: str
+) -> None:
+    client = start_gateway(keys={"required": True})
+    answer = client.get(page)
     policy = dict(part.split(maxsplit=1) for part in answer.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
-    assert "https://cdn.jsdelivr.net/npm/swagger-ui-dist" in answer.text
-    assert "https://cdn.jsdelivr.net" in policy["script-src"]
-    assert "https://cdn.jsdelivr.net" in policy["style-src"]
+    assert "http" not in answer.headers["content-security-policy"]
+    loaded = re.findall(r'(?:<script|<link|<img)[^>]* (?:src|href)="([^"]+)"', answer.text)
+    assert {path.rpartition(".")[2] for path in loaded} >= {"js", "png"}
+    for path in loaded:
+        assert path.startswith("/"), path
+        assert client.get(path).status_code == 200, path
+    assert "/openapi.json" in answer.text
+
+
+def test_what_the_pages_load_is_only_read(client: httpx.Client) -> None:
+    answer = client.post("/static-offline-docs/swagger-ui.css")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
