@@ -24,6 +24,7 @@ _RATE = "1000000/minute"
 
 
 async def main(console: Console) -> None:
+    metrics = Metrics(CollectorRegistry())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "keys.json"
         with key_file.changed(path) as kept:
@@ -32,8 +33,8 @@ async def main(console: Console) -> None:
                     f"client-{number}", frozenset(["predict"]), rate=_RATE, created=datetime.now(UTC), expires=None
                 )
                 kept.append(key)
-        keys = Keys(Path(folder) / "admin.key", path, required=True)
-    rates = Rates("", share=lambda total: total, metrics=Metrics(CollectorRegistry()))
+        keys = Keys(Path(folder) / "admin.key", path, required=True, metrics=metrics)
+    rates = Rates("", share=lambda total: total, metrics=metrics)
     for key in kept:
         await rates.take(key.name, _RATE)
 
