@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.errors import BadRequest, HeadTooLarge, RequestTimeout, TandemError, TooManyConnections
@@ -111,6 +111,8 @@ class Connection(HttpToolsProtocol):
         """Whether a body began in what came last."""
         self._deaf = False
         self._lost = False
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; `cycle` is the one that came last."""
         self._surplus = False
         self._wrong: TandemError | None = None
 
@@ -125,6 +127,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         self._unset_keepalive_if_required()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         self.server_state.counted()
 
@@ -180,6 +185,8 @@ class Connection(HttpToolsProtocol):
             self._wrong = BadRequest("Too many requests are sent without waiting for the answers.")
             raise self._wrong
         super().on_headers_complete()
+        if len(self.pipeline) == 1:  # more of them wait unread, and behind those a hang-up would not be seen
+            self.flow.resume_reading()
         self._in_body = True
         self._body_bytes = self._framing_bytes = 0
         self._new_body = True
@@ -193,6 +200,10 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_body = False
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _count_head(self, size: int) -> None:
         self._head_parsed += size

@@ -16,7 +16,9 @@ from gateway.errors import DeadlineExceeded
 from tests.conftest import Fakes, StartGateway
 from tests.support import rows
 from tests.support.asking import count, set_policy
+from tests.support.gateway import running_gateway
 from tests.support.pictures import encode, plain
+from tests.support.sockets import connected, upload
 from tests.support.waiting import wait_until
 
 PATH = "/v1/models/digits/predict?timeout_ms=60000"
@@ -107,6 +109,23 @@ def test_no_other_runtime_is_asked_for_one_that_has_gone(
     until(lambda: fakes["torch"].running == 0, fakes)
     until(lambda: count(client, 'tandem_requests_total{model="digits",outcome="cancelled"') == 1, fakes)
     assert (fakes["tf"].seen, count(client, "tandem_failovers_total")) == ([], 0)
+
+
+@pytest.mark.parametrize("with_it", [pytest.param(True, id="with it"), pytest.param(False, id="after it")])
+def test_the_call_is_cancelled_of_one_that_has_sent_its_next_request_too(tmp_path: Path, with_it: bool) -> None:
+    with running_gateway(tmp_path, "--hang=torch", TANDEM_LIMITS__TIMEOUT_MS="60000") as gateway:
+
+        def in_flight(count: int) -> None:
+            series = 'tandem_inflight{runtime="torch"}'
+            wait_until(lambda: gateway.count(series) == count, gateway.output.read_text, patience_s=30, pause_s=0.01)
+
+        with connected(gateway.client) as raw:
+            raw.send(upload() * (2 if with_it else 1))
+            in_flight(1)
+            if not with_it:
+                raw.send(upload())
+        in_flight(0)
+        assert gateway.count("tandem_requests_total{") == 1
 
 
 def test_its_shadow_goes_on(client: httpx.Client, fakes: Fakes, ask: Ask, tmp_path: Path) -> None:
