@@ -1,14 +1,14 @@
 # Every recipe line is one program without shell syntax: make starts it directly, so that a signal sent to make reaches it.
 PYTHON ?= python3
 
-.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-faults test-postgres test-redis test-compose test-compose-official check bench bench-workers prove prove-drain prove-faults fuzz-api prove-load soak fuzz proto clean
+.PHONY: help setup up test test-torch test-tf test-gateway test-sources test-monitoring test-faults test-postgres test-redis test-compose test-compose-official check bench bench-workers prove prove-drain prove-deadlines prove-faults fuzz-api prove-load soak fuzz proto clean
 
 help:
 	$(info make up      set everything up and start the stack here; Ctrl-C ends it)
 	$(info make test    set everything up and run the tests, but for the suites that follow)
 	$(info make test-sources   a model of every kind through docs/models.md: makes the conversion environments, half an hour)
 	$(info make test-monitoring   every rule, and every query of the dashboards against a real Prometheus and a stack under load)
-	$(info make test-faults     gateways killed, stopped and of several processes, short forms of the soak, of overload and of workers that fail, hostile input)
+	$(info make test-faults     gateways killed, stopped and of several processes, short forms of the soak, of overload, of deadlines and of workers that fail, hostile input)
 	$(info make test-postgres   policies and request log on a real PostgreSQL server)
 	$(info make test-redis      the rates of keys on a real Redis server)
 	$(info make test-compose   the Docker stack: builds the images, starts it, and checks it; needs a Docker engine)
@@ -19,6 +19,7 @@ help:
 	$(info make prove   what the comparison says where the truth is known: a hung shadow, wrong labels, a planted delay; ten minutes)
 	$(info make fuzz-api   every answer against the description of the API, with other requests each time; twenty minutes)
 	$(info make prove-drain   gateways stopped under load lose no request that they accepted; half a minute)
+	$(info make prove-deadlines   of workers that answer nothing: how late a deadline's answer is, how soon a hang-up ends a call; a minute and a half)
 	$(info make prove-faults   what clients notice of real workers that are killed, hang, are slow or answer wrongly; ten minutes)
 	$(info make prove-load    three times as many requests as can be answered, on real workers: what is answered, and how fast the rest is refused; two minutes)
 	$(info make soak    half an hour of good and bad requests on a stack of its own: memory, files and tasks stay where they were)
@@ -99,6 +100,9 @@ fuzz-api: setup
 
 prove-drain: setup
 	.venv/bin/python -m loadtests.prove_drain
+
+prove-deadlines: setup
+	.venv/bin/python -m loadtests.prove_deadlines
 
 prove-faults: setup
 	.venv/bin/python -m loadtests.prove_faults

@@ -77,7 +77,7 @@ class Proxy:
         if self.spoil == "silent":
             await asyncio.Event().wait()  # until the client gives up
         inference = path in (PREDICT.path, PREDICTIONS.path)
-        users = inference and bool(_picture(path, request).strip(b"\0"))
+        users = inference and bool(picture_of(path, request).strip(b"\0"))
         begin_s = time.monotonic()
         if users:
             self.asked_s.append(begin_s)
@@ -104,7 +104,7 @@ def _error() -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "It broke, as it was told to.", None)
 
 
-def _picture(path: str, request: bytes) -> bytes:
+def picture_of(path: str, request: bytes) -> bytes:
     """The bytes of the tensor in it."""
     if path == PREDICTIONS.path:
         return PREDICTIONS.request.FromString(request).input["image"]

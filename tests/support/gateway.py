@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, over fakes: for what only a process can have done to it."""
+"""The gateway as a process of its own: for what only a process can have done to it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ class Gateway:
 
 
 @contextmanager
-def running_gateway(var: Path, *arguments: str, **settings: str) -> Iterator[Gateway]:
+def running_gateway(
+    var: Path, *arguments: str, program: str = "tests.fakes.gateway", **settings: str
+) -> Iterator[Gateway]:
     """A gateway with `digits` in its store, which answers when the block begins, and is killed when it ends.
 
-    `arguments` are those of `tests.fakes.gateway`. With TLS the client does not verify.
+    `arguments` are those of `program`: without another one, over fake runtimes. With TLS the client does not verify.
     """
     if not (var / "store").exists():
         write_store(var / "store", 1, 2)
@@ -48,7 +50,7 @@ def running_gateway(var: Path, *arguments: str, **settings: str) -> Iterator[Gat
     tls = "TANDEM_HTTP__TLS_CERTIFICATE" in settings
     url = f"{'https' if tls else 'http'}://{HOST}:{port}"
     output = var / f"gateway-{port}.log"
-    command = [sys.executable, "-m", "tests.fakes.gateway", *arguments]
+    command = [sys.executable, "-m", program, *arguments]
     with (
         httpx.Client(base_url=url, timeout=30, verify=not tls) as client,
         output.open("wb") as file,
