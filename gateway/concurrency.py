@@ -37,7 +37,7 @@ class ConcurrencyLimit:
         self._most = most
         self._gauge = gauge
         self._clock = clock
-        self._limit = 0.0
+        self._limit = float(most())  # until it is seen to be too many
         self._after_probe: float | None = None
         """Limit to come back to; None where no base is being measured."""
         self._base_s: float | None = None

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    model_validator,
+)
 
 from modelkit.spec import ModelName, Precision, Task, Tolerances
 
@@ -25,6 +35,25 @@ def _no_texts(value: object) -> object:
     return value
 
 
+_MAX_NAME = 255
+"""Bytes of a file's or a folder's name, on Linux."""
+_MAX_PATH = 2048
+"""Bytes, so that it may still be completed to one that Linux takes."""
+_NameT = TypeVar("_NameT", str, Path)
+
+
+def _possible(value: _NameT) -> _NameT:
+    """Looking for a file that can have no such name is an error of the system's, not that it is not there."""
+    name = os.fsencode(value)
+    if b"\0" in name:
+        raise ValueError("no file has a zero byte in its name.")
+    if len(name) > _MAX_PATH or any(len(part) > _MAX_NAME for part in name.split(b"/")):
+        raise ValueError(f"no file has so long a name: at most {_MAX_NAME} bytes, with its folders {_MAX_PATH}.")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_possible)]
+FilePath = Annotated[Path, AfterValidator(_possible)]
 WholeNumber = Annotated[int, Field(ge=1), BeforeValidator(_no_text)]
 Triple = tuple[StrictFloat, StrictFloat, StrictFloat]
 
@@ -34,22 +63,22 @@ class AddRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    source: str | None = None
+    source: Name | None = None
     """`model.keras`, `keras:Name`, `torchvision:name`, `package.module:factory`, `model.pt2`, `model.torchscript`,
     `model.onnx`, or an Ultralytics checkpoint."""
-    torch: Path | None = None
+    torch: FilePath | None = None
     """Of a pair: a TorchScript file."""
-    tf: Path | None = None
+    tf: FilePath | None = None
     """Of a pair: a SavedModel folder."""
     name: ModelName
     """The model's name."""
     version: WholeNumber | None = None
     """The version; by default one more than the greatest there is."""
     task: Task | None = None
-    weights: str | None = None
+    weights: Name | None = None
     """A file (`.weights.h5` or `.keras` for Keras; `.pt`, `.pth`, `.safetensors` for PyTorch), `imagenet` (Keras),
     `DEFAULT` or another name of torchvision's, or `none`: random."""
-    labels: str | None = None
+    labels: Name | None = None
     """A file with the classes' names, one a line or a JSON list; or `numbers`: named by their ids."""
     height: WholeNumber | None = None
     width: WholeNumber | None = None
@@ -73,7 +102,7 @@ class AddRequest(BaseModel):
     agreement: Annotated[Tolerances, BeforeValidator(_no_texts)] = Tolerances()
     """When two answers agree."""
     licence: str | None = None
-    samples: Path | None = None
+    samples: FilePath | None = None
     """A folder of pictures for the proof, besides the bundled photographs."""
     precision: Precision | None = None
     """Arithmetic of both artifacts; by default TANDEM_WORKERS__PRECISION."""
@@ -115,4 +144,4 @@ class VerifyRequest(BaseModel):
 
     name: ModelName
     version: int = Field(ge=1)
-    samples: Path | None = None
+    samples: FilePath | None = None

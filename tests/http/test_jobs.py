@@ -40,6 +40,10 @@ def test_a_source_that_is_not_known_fails_with_the_list_of_those_that_are(admin:
         pytest.param({"name": "Not A Name", "source": "x.onnx"}, "name", id="bad-name"),
         pytest.param({"name": "m", "source": "x.onnx", "precision": "int8"}, "precision", id="unknown-precision"),
         pytest.param({"name": "m", "source": "x.onnx", "colour": "red"}, "colour", id="unknown-field"),
+        pytest.param({"name": "m", "source": "é" * 128}, "source: no file has so long a name", id="long-name"),
+        pytest.param({"name": "m", "source": "x.onnx", "weights": "a/" * 1200}, "weights: no file", id="long-path"),
+        pytest.param({"name": "m", "source": "x.onnx", "samples": "x" * 256}, "samples: no file", id="long-folder"),
+        pytest.param({"name": "m", "source": "x\0.onnx"}, "source: no file has a zero byte", id="no-name-at-all"),
     ],
 )
 def test_a_request_that_is_not_valid_is_refused_at_once(admin: httpx.Client, body: dict[str, str], said: str) -> None:

@@ -85,7 +85,7 @@ async def test_400_mixed_uploads_at_32_at_once_are_all_right_and_none_is_crossed
 async def test_more_pictures_at_once_than_the_worker_queues_wait_in_the_gateway(stack: Stack, runtime: str) -> None:
     files = [("image", upload(number % 10)["image"]) for number in range(16)]
     async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
-        asked = (client.post(PREDICT, files=files, params={"runtime": runtime}) for _ in range(20))
+        asked = (client.post(PREDICT, files=files, params={"runtime": runtime}) for _ in range(18))
         answers = await asyncio.gather(*asked)
     for answer in answers:
         assert answer.status_code == 200, answer.text
