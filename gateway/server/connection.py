@@ -128,8 +128,7 @@ class Connection(HttpToolsProtocol):
         self._lost = True
         self._unset_keepalive_if_required()
         if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
-            self._running.message_event.set()
+            _give_up(self._running)
         super().connection_lost(exc)
         self.server_state.counted()
 
@@ -242,7 +241,7 @@ class Connection(HttpToolsProtocol):
     def stop(self, error: TandemError) -> None:
         """Answer with `error` where no answer has begun, and close."""
         if self.answering and not self.cycle.response_started and not self._real.is_closing():
-            self._give_up_request()
+            _give_up(self.cycle)
             self._real.write(refusal(error))
             self._real.close()
         else:
@@ -299,15 +298,16 @@ class Connection(HttpToolsProtocol):
                 else:
                     self.cycle.keep_alive = False
                 return
-            self._give_up_request()
+            _give_up(self.cycle)
         if not self._in_body or self.cycle.disconnected:  # else it has its answer already
             self._real.write(refusal(error))
         self.leave()
 
-    def _give_up_request(self) -> None:
-        """For the application it is as if the client had hung up."""
-        self.cycle.disconnected = True
-        self.cycle.message_event.set()
+
+def _give_up(request: RequestResponseCycle) -> None:
+    """For the application it is as if the client had hung up."""
+    request.disconnected = True
+    request.message_event.set()
 
 
 def _head_too_large() -> HeadTooLarge:
